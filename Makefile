@@ -1,0 +1,53 @@
+# `make` alone lists the targets. The first one that needs the virtual environment creates it.
+
+PYTHON ?= python3
+VENV ?= .venv
+# Arguments for the command behind a target, for example: make test ARGS="-k losses"
+ARGS ?=
+
+# Every path is relative, so that a checkout may lie in a folder whose name has spaces.
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test lint format clean distclean
+.DELETE_ON_ERROR:
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):[^#]*## /\1|/p' Makefile | awk -F '|' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+
+venv: $(VENV)/.stamp ## create the virtual environment and install the project into it
+
+$(VENV)/.stamp: pyproject.toml constraints.txt
+	@command -v "$(PYTHON)" >/dev/null || \
+		{ echo "error: '$(PYTHON)' was not found; name a Python >= 3.10: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+		{ echo "error: Python >= 3.10 is needed, '$(PYTHON)' is older; choose another: make PYTHON=python3.11" >&2; exit 1; }
+	@echo "Installing the project and its tested dependencies into $(VENV); the first time this takes some minutes ..."
+	@"$(PYTHON)" -m venv "$(VENV)"
+	@# PyTorch first, by its exact version, so that nothing installed after it can pull in another build.
+	@$(PIP) -c constraints.txt "$$(grep -o '^torch==[^ ;]*' constraints.txt)"
+	@$(PIP) -c constraints.txt -e ".[dev]"
+	@touch "$@"
+	@echo "Ready: $(VENV)"
+
+demo: venv ## paint lesions into a real scan crop and show them in a picture
+	@$(BIN)/lefusion demo $(ARGS)
+
+test: venv ## run the tests
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: venv ## check style and formatting
+	@$(BIN)/python -m ruff check .
+	@$(BIN)/python -m ruff format --check .
+
+format: venv ## fix what the linter can fix, and format
+	@$(BIN)/python -m ruff check --fix-only .
+	@$(BIN)/python -m ruff format .
+
+clean: ## remove caches and build leftovers
+	@rm -rf build dist *.egg-info .pytest_cache .ruff_cache
+	@find . -path ./.git -prune -o -path "./$(VENV)" -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +
+
+distclean: clean ## clean, and remove the virtual environment too
+	@rm -rf "$(VENV)"

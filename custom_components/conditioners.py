@@ -1,0 +1,144 @@
+"""Histogram-based texture control (section 3.2, Eq. 5, appendix F)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .errors import InputError
+
+__all__ = ["HistogramConditioner", "lesion_histogram"]
+
+NUM_BINS = 16
+
+
+def lesion_histogram(image: Tensor, mask: Tensor, num_bins: int = NUM_BINS) -> Tensor:
+    """Texture histogram of a lesion: bin counts over [-1, 1] inside the mask, divided by the voxel count.
+
+    Args:
+        image: any shape, values in [-1, 1] (values outside fall into the end bins).
+        mask: the same shape; voxels above 0 count.
+
+    Returns:
+        (num_bins,) float32 summing to 1, or all zeros for an empty mask.
+    """
+    values = torch.as_tensor(image)[torch.as_tensor(mask) > 0].float().clamp(-1, 1)
+    counts = torch.histc(values, bins=num_bins, min=-1, max=1)
+    return counts / max(values.numel(), 1)
+
+
+class HistogramConditioner:
+    """Turns a texture request into the histogram that conditions the network.
+
+    A request is a preset's name, an explicit histogram of ``num_bins`` values, ``none`` (the null condition: all
+    zeros, learned through condition dropout), or ``random`` (a preset drawn by ``weights``).
+
+    Args:
+        presets: name -> histogram, or the path of a JSON file ``{"presets": {name: [...]}}`` of cluster centres.
+            A published cluster file, a list of histograms ordered from dark to bright, works too: its clusters are
+            named by ``texture_names``.
+        weights: name -> weight for ``random``. The paper draws solid : part-solid : ground-glass as 75:20:5.
+        perturbation: each bin is multiplied by a factor drawn within 1 +- perturbation, then the sum is made 1 again
+            (appendix F: 0.1). Only presets are perturbed; an explicit histogram is used as given.
+        num_bins: length of a histogram.
+        texture_names: names for an unnamed cluster file, by rising mean intensity.
+
+    Raises:
+        InputError: for a presets file that cannot be read, unknown names, or histograms of the wrong length, with
+            negative or non-finite values, or not summing to 1.
+    """
+
+    def __init__(
+        self,
+        presets: Mapping[str, Sequence[float]] | str | Path,
+        weights: Mapping[str, float] | None = None,
+        perturbation: float = 0.1,
+        num_bins: int = NUM_BINS,
+        texture_names: Sequence[str] = ("ground_glass", "part_solid", "solid"),
+    ) -> None:
+        self.num_bins = num_bins
+        if not 0 <= perturbation < 1:
+            raise InputError(f"perturbation must lie within 0 and 1, got {perturbation}.")
+        self.perturbation = perturbation
+        if not isinstance(presets, Mapping):
+            presets = self._read(Path(presets), texture_names)
+        self.presets = {
+            name: self.checked(values, f"preset {name!r}", tolerance=1e-2) for name, values in presets.items()
+        }
+        weights = {name: 1.0 for name in self.presets} if weights is None else dict(weights)
+        for name, weight in weights.items():
+            if name not in self.presets:
+                raise InputError(f"texture weight for unknown texture {name!r}; known: {', '.join(self.presets)}.")
+            if not weight >= 0:
+                raise InputError(f"texture weight of {name!r} must not be negative, got {weight}.")
+        if not sum(weights.values()) > 0:
+            raise InputError("texture weights must not all be 0.")
+        self.weights = weights
+
+    @staticmethod
+    def _read(path: Path, names: Sequence[str]) -> Mapping[str, Sequence[float]]:
+        try:
+            content = json.loads(path.read_text())
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise InputError(f"cannot read texture presets from {path}: {error}.") from error
+        content = content.get("presets", content) if isinstance(content, dict) else content
+        if isinstance(content, list):
+            if len(content) != len(names):
+                raise InputError(f"{path} holds {len(content)} clusters, expected {len(names)}.")
+            content = dict(zip(names, sorted(content, key=_mean_intensity), strict=True))
+        return content
+
+    def checked(self, values: Sequence[float], name: str = "histogram", tolerance: float = 1e-3) -> np.ndarray:
+        """The histogram as float32 (num_bins,), its sum exactly 1 up to rounding; an InputError if it is none."""
+        try:
+            histogram = np.asarray(values, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{name} must be a list of {self.num_bins} numbers, got {values!r}.") from error
+        if histogram.shape != (self.num_bins,):
+            raise InputError(f"{name} must have {self.num_bins} bins, got shape {histogram.shape}.")
+        if not np.isfinite(histogram).all():
+            raise InputError(f"{name} holds NaN or infinite values.")
+        if (histogram < 0).any():
+            raise InputError(f"{name} holds negative values (lowest {histogram.min():g}).")
+        if abs(histogram.sum() - 1) > tolerance:
+            raise InputError(f"{name} must sum to 1, it sums to {histogram.sum():g}.")
+        return (histogram / histogram.sum()).astype(np.float32)
+
+    def sample_texture(self, rng: np.random.Generator) -> str:
+        """A preset's name drawn by the weights."""
+        names = list(self.weights)
+        weights = np.array([self.weights[name] for name in names], dtype=np.float64)
+        return names[rng.choice(len(names), p=weights / weights.sum())]
+
+    def check_request(self, request: str | Sequence[float] | None) -> None:
+        """Raises InputError where ``request`` is neither a known texture, ``random``, ``none`` nor a histogram."""
+        if request is None or (isinstance(request, str) and request in ("none", "random", *self.presets)):
+            return
+        if isinstance(request, str):
+            known = ", ".join([*self.presets, "random", "none"])
+            raise InputError(f"unknown texture {request!r}; known: {known}, or a list of {self.num_bins} numbers.")
+        self.checked(request)
+
+    def __call__(
+        self, request: str | Sequence[float] | None, rng: np.random.Generator
+    ) -> tuple[str, np.ndarray]:
+        """The texture's name (``custom`` for an explicit histogram) and its histogram, float32 (num_bins,)."""
+        self.check_request(request)
+        if request is None or (isinstance(request, str) and request == "none"):
+            return "none", np.zeros(self.num_bins, dtype=np.float32)
+        if not isinstance(request, str):
+            return "custom", self.checked(request)
+        name = self.sample_texture(rng) if request == "random" else request
+        factors = 1 + self.perturbation * rng.uniform(-1, 1, self.num_bins)
+        histogram = self.presets[name] * factors
+        return name, (histogram / histogram.sum()).astype(np.float32)
+
+
+def _mean_intensity(histogram: Sequence[float]) -> float:
+    values = np.asarray(histogram, dtype=np.float64)
+    return float((values * np.arange(values.size)).sum() / values.sum())

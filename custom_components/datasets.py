@@ -1,0 +1,162 @@
+"""Finding cases on disk, splitting them by patient, and drawing their augmentations reproducibly."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from monai.data import CacheDataset
+from monai.transforms import Compose
+
+from .errors import InputError
+from .seeds import derive_seed
+
+__all__ = ["ReproducibleDataset", "list_cases", "split_by_patient"]
+
+SCAN_SUFFIXES = (".nii.gz", ".nii")
+
+
+def case_name(path: str | Path) -> str:
+    """A file's or folder's name without its scan suffix."""
+    name = Path(path).name
+    for suffix in SCAN_SUFFIXES:
+        name = name.removesuffix(suffix)
+    return name
+
+
+def list_cases(dataset_dir: str | Path) -> list[dict[str, Any]]:
+    """The cases of a data set: dictionaries with ``image``, ``label``, ``case``, ``patient`` and what a datalist adds.
+
+    Args:
+        dataset_dir: a folder with ``images/`` and ``labels/`` (equal file names; NIfTI, or DICOM series folders as
+            images), a folder with a ``datalist.json``, or the path of such a JSON: a list of objects with ``image``
+            and ``label`` (relative to the file, or absolute), or a dictionary whose ``training`` is that list.
+
+    Raises:
+        InputError: where nothing is there, an image lacks its label, or an entry lacks a key.
+    """
+    root = Path(dataset_dir)
+    if not root.exists():
+        raise InputError(f"dataset_dir {root} does not exist.")
+    datalist = root / "datalist.json" if root.is_dir() else root
+    if datalist.is_file():
+        cases = _read_datalist(datalist)
+    elif (root / "images").is_dir():
+        cases = _pair_folders(root)
+    else:
+        raise InputError(f"dataset_dir {root} holds neither a datalist.json nor an images/ folder.")
+    if not cases:
+        raise InputError(f"dataset_dir {root} holds no cases.")
+    for case in cases:
+        case.setdefault("case", case_name(case["image"]))
+        case.setdefault("patient", case["case"])
+        for key in ("image", "label"):
+            if not Path(case[key]).exists():
+                raise InputError(f"{key} {case[key]} of case {case['case']} does not exist.")
+    return cases
+
+
+def _read_datalist(path: Path) -> list[dict[str, Any]]:
+    try:
+        entries = json.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(f"cannot read the datalist {path}: {error}.") from error
+    entries = entries.get("training") if isinstance(entries, dict) else entries
+    if not isinstance(entries, list):
+        raise InputError(f"datalist {path} must hold a list of cases, or a dictionary with one under 'training'.")
+    cases = []
+    for number, entry in enumerate(entries):
+        if not isinstance(entry, dict) or "image" not in entry or "label" not in entry:
+            raise InputError(f"entry {number} of datalist {path} must have the keys 'image' and 'label'.")
+        cases.append({**entry, **{key: str(path.parent / entry[key]) for key in ("image", "label")}})
+    return cases
+
+
+def _pair_folders(root: Path) -> list[dict[str, Any]]:
+    labels = {case_name(p): p for p in sorted((root / "labels").glob("*")) if p.name.endswith(SCAN_SUFFIXES)}
+    cases = []
+    for image in sorted((root / "images").iterdir()):
+        if image.name.endswith(SCAN_SUFFIXES) or image.is_dir():
+            name = case_name(image)
+            if name not in labels:
+                raise InputError(f"image {image} has no label of the same name in {root / 'labels'}.")
+            cases.append({"image": str(image), "label": str(labels[name]), "case": name})
+    return cases
+
+
+def split_by_patient(
+    cases: Sequence[dict[str, Any]], val_fraction: float = 0.2, section: str = "training"
+) -> list[dict[str, Any]]:
+    """The ``training`` or ``validation`` part of the cases; a patient is wholly in one of them.
+
+    The order of the patients' SHA-256 decides, so the split is the same everywhere.
+
+    Raises:
+        InputError: for an unknown section or a fraction outside [0, 1), or where a section would be empty.
+    """
+    if section not in ("training", "validation"):
+        raise InputError(f"section must be training or validation, got {section!r}.")
+    if not 0 <= val_fraction < 1:
+        raise InputError(f"val_fraction must lie within 0 and 1, got {val_fraction}.")
+    patients = sorted(
+        {str(case["patient"]) for case in cases}, key=lambda p: hashlib.sha256(p.encode()).hexdigest()
+    )
+    held_out = set(patients[: round(val_fraction * len(patients))])
+    part = [case for case in cases if (str(case["patient"]) in held_out) == (section == "validation")]
+    if not part and (section == "training" or val_fraction > 0):
+        raise InputError(f"no patient is left for {section}: {len(patients)} patients, val_fraction {val_fraction}.")
+    return part
+
+
+class ReproducibleDataset(CacheDataset):
+    """CacheDataset whose random transforms depend on (seed, epoch, index) only.
+
+    What an item becomes does not depend on workers, on processes or on where a run was resumed. Each item gets a
+    ``seed`` for the draws made later (noise and timestep).
+
+    Args:
+        data: dictionaries.
+        transform: dictionary transforms; the deterministic ones at the front are cached.
+        seed: run seed.
+        repeats: an epoch passes over the data this many times, each time with other draws.
+        cache_rate, num_workers, progress: as CacheDataset.
+    """
+
+    def __init__(
+        self,
+        data: Sequence[dict[str, Any]],
+        transform: Callable | Sequence[Callable],
+        seed: int = 0,
+        repeats: int = 1,
+        cache_rate: float = 1.0,
+        num_workers: int | None = None,
+        progress: bool = True,
+    ) -> None:
+        if repeats < 1:
+            raise InputError(f"repeats must be at least 1, got {repeats}.")
+        transform = transform if isinstance(transform, Compose) else Compose(transform)
+        self.seed, self.repeats, self.epoch = seed, repeats, 0
+        super().__init__(
+            data=data,
+            transform=transform,
+            cache_rate=cache_rate,
+            num_workers=num_workers,
+            progress=progress,
+            copy_cache=True,
+        )
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw anew for this epoch; :class:`~custom_components.handlers.DatasetEpoch` calls it."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return super().__len__() * self.repeats
+
+    def _transform(self, index: int) -> dict[str, Any]:
+        seed = derive_seed(self.seed, self.epoch, index)
+        self.transform.set_random_state(seed=seed % 2**32)
+        item = super()._transform(index % super().__len__())
+        return {**item, "seed": seed}

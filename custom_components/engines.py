@@ -1,0 +1,88 @@
+"""What MONAI's SupervisedTrainer and SupervisedEvaluator need beyond their own parts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from monai.engines.utils import PrepareBatch
+from torch import Tensor
+
+from .combiners import MultiChannelCombiner
+from .schedules import NoiseSchedule
+from .seeds import derive_seed
+
+__all__ = ["LesionDiffusionPrepareBatch", "LesionSamplingPrepareBatch"]
+
+
+def _inputs(batch: Mapping[str, Any], device: torch.device | str | None, non_blocking: bool) -> Tensor:
+    """Image and masks as one tensor (N, 1 + n, X, Y, Z), the inferer's input."""
+    parts = [torch.as_tensor(batch[key]).float() for key in ("image", "label")]
+    return torch.cat(parts, dim=1).to(device, non_blocking=non_blocking)
+
+
+class LesionDiffusionPrepareBatch(PrepareBatch):
+    """A batch for one training step: draws t and noise, builds the target that :class:`LesionFocusedLoss` takes.
+
+    Each sample draws from its own generator, seeded by the batch's ``seed``: the draws do not depend on the batch's
+    composition, on workers or on the number of processes, and validation sees the same noise and t every time.
+
+    Args:
+        schedule: the noise schedule.
+        num_classes: number of lesion classes n.
+        prediction_type: what the network predicts; the target follows.
+
+    The batch holds ``image`` (N, 1, X, Y, Z) in [-1, 1], ``label`` (N, n, X, Y, Z) in {0, 1}, ``histogram``
+    (N, n, 16) and ``seed`` (N,).
+    """
+
+    def __init__(
+        self, schedule: NoiseSchedule, num_classes: int = 1, prediction_type: str = "v_prediction"
+    ) -> None:
+        self.schedule = schedule
+        self.combiner = MultiChannelCombiner(num_classes)
+        self.prediction_type = prediction_type
+
+    def __call__(
+        self,
+        batchdata: Mapping[str, Any],
+        device: str | torch.device | None = None,
+        non_blocking: bool = False,
+        **kwargs: Any,
+    ) -> tuple[Tensor, Tensor, tuple, dict[str, Tensor]]:
+        """Returns inputs (N, 1 + n, ...), target (N, 2n, ...), (), and noise, timesteps, condition for the inferer."""
+        inputs = _inputs(batchdata, device, non_blocking)
+        image, masks = self.combiner.split(inputs)
+        generators = [
+            torch.Generator().manual_seed(derive_seed(int(s), "diffusion")) for s in batchdata["seed"]
+        ]
+        last = self.schedule.num_train_timesteps
+        timesteps = torch.cat([torch.randint(last, (1,), generator=g) for g in generators]).to(device)
+        noise = torch.stack([torch.randn(masks.shape[1:], generator=g) for g in generators]).to(inputs)
+        x_0 = self.combiner.decompose(image)
+        target = self.schedule.training_target(x_0, noise, timesteps, self.prediction_type)
+        condition = torch.as_tensor(batchdata["histogram"]).to(inputs)
+        return (
+            inputs,
+            torch.cat([target, masks], dim=1),
+            (),
+            {"noise": noise, "timesteps": timesteps, "condition": condition},
+        )
+
+
+class LesionSamplingPrepareBatch(PrepareBatch):
+    """A batch to paint: image and masks as input, the requested histograms and the lesions' seeds for the inferer."""
+
+    def __call__(
+        self,
+        batchdata: Mapping[str, Any],
+        device: str | torch.device | None = None,
+        non_blocking: bool = False,
+        **kwargs: Any,
+    ) -> tuple[Tensor, Tensor, tuple, dict[str, Any]]:
+        """Returns inputs (N, 1 + n, ...), the image (N, 1, ...) as target, (), and condition, seeds."""
+        inputs = _inputs(batchdata, device, non_blocking)
+        condition = torch.as_tensor(batchdata["histogram"]).to(inputs)
+        seeds = [int(seed) for seed in batchdata["seed"]]
+        return inputs, inputs[:, :1], (), {"condition": condition, "seeds": seeds}

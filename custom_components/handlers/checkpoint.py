@@ -1,0 +1,192 @@
+"""Checkpoints that survive a kill at any moment, and weights that hold nothing but tensors."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import ignite.distributed as idist
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+from torch import nn
+
+from ..errors import InputError
+
+__all__ = ["AtomicCheckpoint", "load_weights", "write_atomically"]
+
+
+def write_atomically(path: str | Path, write: Callable[[Path], Any]) -> None:
+    """Calls ``write(temporary)`` in the target's folder and renames the result to ``path``.
+
+    The temporary name keeps the target's suffixes, since writers choose a format by them.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".partial-{os.getpid()}-{path.name}")
+    try:
+        write(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_weights(network: nn.Module, path: str | Path) -> nn.Module:
+    """Loads a state dict (tensors only) strictly into ``network`` and returns it in evaluation mode.
+
+    Raises:
+        InputError: where the file is missing, unreadable, or its first key or shape that differs does not fit.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"weights file {path} does not exist.")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise InputError(f"cannot read weights from {path}: {str(error).splitlines()[0]}") from error
+    state = state.get("model", state) if isinstance(state, Mapping) else state
+    if not isinstance(state, Mapping):
+        raise InputError(f"weights file {path} holds a {type(state).__name__}, not a state dict.")
+    wanted = network.state_dict()
+    for key in [*wanted, *state]:
+        if key not in state:
+            raise InputError(f"weights file {path} lacks the network's key {key!r}.")
+        if key not in wanted:
+            raise InputError(f"weights file {path} has the key {key!r}, which the network lacks.")
+        if wanted[key].shape != state[key].shape:
+            raise InputError(
+                f"weights file {path}: {key!r} has shape {tuple(state[key].shape)}, "
+                f"the network needs {tuple(wanted[key].shape)}."
+            )
+    network.load_state_dict(state)
+    return network.eval()
+
+
+class AtomicCheckpoint:
+    """Saves everything a run needs to go on, and the weights worth keeping; resumes from the latest.
+
+    In ``save_dir``: ``checkpoint_latest.pt`` (all of ``save_dict``, iteration, epoch, random states) after every
+    ``interval`` epochs and at the end, ``model.pt`` (tensors only: the averaged weights) where the key metric is the
+    best so far, ``model_final.pt`` (likewise) beside the latest. Every file appears whole or not at all. Only the
+    first process of a distributed run writes.
+
+    Args:
+        save_dir: folder.
+        save_dict: objects with ``state_dict`` (network, optimizer, learning-rate scheduler, ...).
+        weights: the network whose state becomes ``model.pt``, usually the averaged one.
+        evaluator: its ``state.metrics[metric_name]`` decides what is best; without one, the latest is the best.
+        metric_name: key metric, lower is better.
+        interval: epochs between checkpoints.
+        resume: go on from ``checkpoint_latest.pt``.
+        overwrite: start anew although a checkpoint is there.
+
+    Raises:
+        InputError: at attachment, where ``resume`` finds no checkpoint, or a checkpoint is there and neither
+            ``resume`` nor ``overwrite`` is set.
+    """
+
+    def __init__(
+        self,
+        save_dir: str | Path,
+        save_dict: Mapping[str, Any],
+        weights: nn.Module,
+        evaluator: Engine | None = None,
+        metric_name: str = "val_loss",
+        interval: int = 1,
+        resume: bool = False,
+        overwrite: bool = False,
+    ) -> None:
+        self.save_dir = Path(save_dir)
+        self.save_dict = {name: getattr(item, "module", item) for name, item in save_dict.items()}
+        self.weights = weights
+        self.evaluator, self.metric_name, self.interval = evaluator, metric_name, interval
+        self.resume, self.overwrite = resume, overwrite
+        self.best = float("inf")
+
+    @property
+    def latest(self) -> Path:
+        return self.save_dir / "checkpoint_latest.pt"
+
+    def check(self) -> None:
+        """The errors above, before any work."""
+        if self.resume and not self.latest.is_file():
+            raise InputError(f"nothing to resume: {self.latest} does not exist.")
+        if self.latest.is_file() and not (self.resume or self.overwrite):
+            raise InputError(
+                f"{self.latest} exists: pass --resume true to go on from it, --overwrite true to start anew, "
+                "or another --output_dir."
+            )
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.STARTED, self.start)
+        engine.add_event_handler(Events.EPOCH_COMPLETED(every=self.interval), self.save)
+        engine.add_event_handler(Events.COMPLETED, self.save)
+        if self.evaluator is not None:
+            self.evaluator.add_event_handler(Events.COMPLETED, self.save_best)
+
+    def start(self, engine: Engine) -> None:
+        self.check()
+        if not self.resume:
+            return
+        state = torch.load(self.latest, map_location="cpu", weights_only=True)
+        for name, item in self.save_dict.items():
+            if name not in state:
+                raise InputError(f"checkpoint {self.latest} lacks {name!r}.")
+            item.load_state_dict(state[name])
+        engine.state.epoch, engine.state.iteration = state["epoch"], state["iteration"]
+        self.best = state["best"]
+        restore_random_state(state["random"])
+
+    def save(self, engine: Engine) -> None:
+        if idist.get_rank() != 0:
+            return
+        state = {name: item.state_dict() for name, item in self.save_dict.items()}
+        state |= {
+            "epoch": engine.state.epoch,
+            "iteration": engine.state.iteration,
+            "best": self.best,
+            "random": random_state(),
+        }
+        write_atomically(self.latest, lambda path: torch.save(state, path))
+        self._save_weights("model_final.pt")
+        if self.evaluator is None:
+            self._save_weights("model.pt")
+
+    def save_best(self, evaluator: Engine) -> None:
+        value = float(evaluator.state.metrics[self.metric_name])
+        if value < self.best:
+            self.best = value
+            if idist.get_rank() == 0:
+                self._save_weights("model.pt")
+
+    def _save_weights(self, name: str) -> None:
+        state = {key: value.detach().cpu().clone() for key, value in self.weights.state_dict().items()}
+        write_atomically(self.save_dir / name, lambda path: torch.save(state, path))
+
+
+def random_state() -> dict[str, Any]:
+    """The states of Python's, numpy's and torch's global generators, in types that ``weights_only`` loads."""
+    kind, keys, position, has_gauss, cached = np.random.get_state()
+    version, internal, gauss = random.getstate()
+    state = {
+        "python": [version, list(internal), gauss],
+        "numpy": [kind, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, cached],
+        "torch": torch.get_rng_state(),
+    }
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state_all()
+    return state
+
+
+def restore_random_state(state: Mapping[str, Any]) -> None:
+    """Puts back what :func:`random_state` took."""
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+    kind, keys, position, has_gauss, cached = state["numpy"]
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_gauss, cached))
+    torch.set_rng_state(state["torch"])
+    if torch.cuda.is_available() and "cuda" in state:
+        torch.cuda.set_rng_state_all(state["cuda"])

@@ -1,0 +1,114 @@
+"""What a person sees while a training runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import ignite.distributed as idist
+import torch
+from ignite.engine import Engine, Events
+from monai.inferers import Inferer
+from torch import nn
+from torch.utils.data import DataLoader
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from ..datasets import ReproducibleDataset
+from ..panels import save_sample_grid
+from .checkpoint import write_atomically
+
+__all__ = ["DatasetEpoch", "ProgressBar", "SamplePicture"]
+
+
+class DatasetEpoch:
+    """Tells a :class:`ReproducibleDataset` which epoch begins, so that every epoch draws anew."""
+
+    def __init__(self, dataset: ReproducibleDataset) -> None:
+        self.dataset = dataset
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.EPOCH_STARTED, lambda e: self.dataset.set_epoch(e.state.epoch))
+
+
+class ProgressBar:
+    """A bar over all iterations of a run, with the running loss and the time left, on the first process."""
+
+    def __init__(self, loss_of: Callable[[dict], float] | None = None) -> None:
+        self.loss_of = loss_of or (lambda output: float(output["loss"]))
+        self.average: float | None = None
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.STARTED, self._open)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._advance)
+        engine.add_event_handler(Events.COMPLETED, self._close)
+
+    def _open(self, engine: Engine) -> None:
+        total = (engine.state.max_epochs or 0) * (engine.state.epoch_length or 0)
+        self.bar = tqdm(
+            total=total or None,
+            desc="training",
+            initial=engine.state.iteration,
+            disable=idist.get_rank() != 0,
+            mininterval=2,
+        )
+
+    def _advance(self, engine: Engine) -> None:
+        output = engine.state.output
+        loss = self.loss_of(output[0] if isinstance(output, list) else output)
+        self.average = loss if self.average is None else 0.98 * self.average + 0.02 * loss
+        self.bar.set_postfix(loss=f"{self.average:.4f}", epoch=engine.state.epoch, refresh=False)
+        self.bar.update()
+
+    def _close(self, engine: Engine) -> None:
+        self.bar.close()
+
+
+class SamplePicture:
+    """Every few epochs repaints some validation lesions by their own histogram and saves the picture.
+
+    Args:
+        inferer: the sampling inferer.
+        network: usually the averaged one.
+        loader: validation batches with ``image``, ``label``, ``histogram`` and ``seed``.
+        output_dir: where ``samples_epoch_N.png`` goes (columns: real, painted, difference; one row a lesion).
+        interval: epochs between pictures.
+        count: lesions in a picture.
+        writer: TensorBoard writer that gets the picture too.
+    """
+
+    def __init__(
+        self,
+        inferer: Inferer,
+        network: nn.Module,
+        loader: DataLoader,
+        output_dir: str | Path,
+        interval: int = 10,
+        count: int = 4,
+        writer: SummaryWriter | None = None,
+    ) -> None:
+        self.inferer, self.network, self.loader = inferer, network, loader
+        self.output_dir, self.interval, self.count, self.writer = Path(output_dir), interval, count, writer
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.EPOCH_COMPLETED(every=self.interval), self)
+
+    def __call__(self, engine: Engine) -> None:
+        if idist.get_rank() != 0:
+            return
+        device = next(self.network.parameters()).device
+        rows: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
+        for batch in self.loader:
+            image, mask = (torch.as_tensor(batch[key]).float().to(device) for key in ("image", "label"))
+            condition = torch.as_tensor(batch["histogram"]).to(device)
+            seeds = [int(seed) for seed in batch["seed"]]
+            inputs = torch.cat([image, mask], dim=1)
+            painted = self.inferer(inputs, self.network, condition=condition, seeds=seeds)
+            rows.extend(zip(image.cpu(), painted.cpu(), mask.cpu(), strict=True))
+            if len(rows) >= self.count:
+                break
+        path = self.output_dir / f"samples_epoch_{engine.state.epoch:04d}.png"
+        picture: list = []
+        write_atomically(path, lambda temporary: picture.append(save_sample_grid(rows[: self.count], temporary)))
+        if self.writer is not None:
+            self.writer.add_image("samples", picture[0], engine.state.epoch, dataformats="HWC")

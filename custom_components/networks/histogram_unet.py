@@ -1,0 +1,118 @@
+"""MONAI's diffusion U-Net, conditioned on the lesion's texture histogram at every level (Eq. 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from monai.networks.nets import DiffusionModelUNet
+from monai.networks.utils import pixelshuffle, pixelunshuffle
+from torch import Tensor, nn
+
+from ..schedules import NoiseSchedule
+
+__all__ = ["HistogramUNet"]
+
+
+class HistogramUNet(nn.Module):
+    """DiffusionModelUNet that a texture histogram really steers; predicts the velocity v_t.
+
+    The histogram h (16 bins over [-1, 1]) of each lesion class acts in three ways:
+
+    1. cross-attention (section 3.2), one token for each bin, at the levels named in ``attention_levels``;
+    2. an embedding added to the timestep's, which reaches every residual block of every level;
+    3. the output is written around the best guess that h alone allows. If lesion voxels were independent draws with
+       h's mean m and standard deviation s, the expected velocity given x_t = a x_0 + b eps would be
+       ``v_h = (a b (1 - s^2) x_t - b m) / (a^2 s^2 + b^2)`` with standard error ``s / sqrt(a^2 s^2 + b^2)``
+       (a^2 = abar_t, b^2 = 1 - abar_t). The U-Net learns what is left, in units of that error. This is the
+       preconditioning of Karras et al. (2022) with the requested texture's moments in place of the data set's.
+
+    The first ``out_channels`` input channels are the noisy state x_t; further ones (masks) are context.
+
+    Args:
+        in_channels: number of input channels.
+        out_channels: number of lesion classes n.
+        channels, attention_levels, num_res_blocks, norm_num_groups, num_head_channels: as DiffusionModelUNet.
+        patch_size: the image enters as ``patch_size``^3 blocks of voxels stacked in channels (space to depth) and
+            leaves so, which saves time at the finest level; 1 turns it off.
+        num_bins: bins of the histogram.
+        context_dim: width of a histogram token.
+        num_train_timesteps: T of the noise schedule.
+        prior_mean, prior_std: m and s where no histogram is given.
+
+    Shapes:
+        x: (N, in_channels, X, Y, Z) with X, Y, Z divisible by ``patch_size * 2 ** (len(channels) - 1)``;
+        timesteps: (N,) in 0..T-1; context: (N, n, num_bins) or (N, n * num_bins), all zeros (or None) for the null
+        condition; returns (N, n, X, Y, Z).
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 2,
+        out_channels: int = 1,
+        channels: Sequence[int] = (48, 96),
+        attention_levels: Sequence[bool] = (False, True),
+        num_res_blocks: Sequence[int] | int = 1,
+        norm_num_groups: int = 8,
+        num_head_channels: int = 16,
+        patch_size: int = 2,
+        num_bins: int = 16,
+        context_dim: int = 64,
+        num_train_timesteps: int = 300,
+        prior_mean: float = -0.1,
+        prior_std: float = 0.5,
+    ) -> None:
+        super().__init__()
+        self.out_channels, self.num_bins, self.patch_size = out_channels, num_bins, patch_size
+        self.prior = (prior_mean, prior_std)
+        block = patch_size**3
+        self.unet = DiffusionModelUNet(
+            spatial_dims=3,
+            in_channels=in_channels * block,
+            out_channels=out_channels * block,
+            num_res_blocks=num_res_blocks,
+            channels=channels,
+            attention_levels=attention_levels,
+            norm_num_groups=norm_num_groups,
+            num_head_channels=num_head_channels,
+            with_conditioning=True,
+            cross_attention_dim=context_dim,
+            num_class_embeds=1,
+            use_flash_attention=True,
+        )
+        # DiffusionModelUNet adds class_embedding(class_labels) to the timestep embedding: the place for h.
+        embed_dim = channels[0] * 4
+        self.unet.class_embedding = nn.Sequential(
+            nn.Linear(out_channels * num_bins, embed_dim), nn.SiLU(), nn.Linear(embed_dim, embed_dim)
+        )
+        self.bin_embedding = nn.Parameter(0.02 * torch.randn(out_channels * num_bins, context_dim))
+        self.bin_height = nn.Linear(1, context_dim)
+        self.register_buffer("bin_centres", (torch.arange(num_bins) + 0.5) * 2 / num_bins - 1, persistent=False)
+        alphas_cumprod = NoiseSchedule(num_train_timesteps).alphas_cumprod
+        self.register_buffer("alphas_cumprod", alphas_cumprod, persistent=False)
+
+    def texture_moments(self, context: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean m and variance s^2 of each class's histogram. (N, n, num_bins) -> two of (N, n)."""
+        mass = context.sum(dim=-1)
+        share = context / mass.clamp(min=1e-6).unsqueeze(-1)
+        mean = (share * self.bin_centres).sum(dim=-1)
+        within_bin = (2 / self.num_bins) ** 2 / 12
+        variance = (share * (self.bin_centres - mean.unsqueeze(-1)) ** 2).sum(dim=-1) + within_bin
+        null = mass < 1e-6
+        return mean.masked_fill(null, self.prior[0]), variance.masked_fill(null, self.prior[1] ** 2)
+
+    def forward(self, x: Tensor, timesteps: Tensor, context: Tensor | None = None) -> Tensor:
+        if context is None:
+            context = x.new_zeros(x.shape[0], self.out_channels, self.num_bins)
+        context = context.to(x).reshape(x.shape[0], self.out_channels, self.num_bins)
+        heights = self.num_bins * context.flatten(1)
+        tokens = self.bin_embedding + self.bin_height(heights.unsqueeze(-1))
+        patches = pixelunshuffle(x, 3, self.patch_size) if self.patch_size > 1 else x
+        residual = self.unet(patches, timesteps, context=tokens, class_labels=heights)
+        residual = pixelshuffle(residual, 3, self.patch_size) if self.patch_size > 1 else residual
+
+        mean, variance = (moment[..., None, None, None] for moment in self.texture_moments(context))
+        abar = self.alphas_cumprod[timesteps].to(x).view(-1, 1, 1, 1, 1)
+        a, b, spread = abar.sqrt(), (1 - abar).sqrt(), abar * variance + 1 - abar
+        guess = (a * b * (1 - variance) * x[:, : self.out_channels] - b * mean) / spread
+        return guess + (variance / spread).sqrt() * residual
