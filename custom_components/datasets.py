@@ -14,7 +14,7 @@ from monai.transforms import Compose
 from .errors import InputError
 from .seeds import derive_seed
 
-__all__ = ["ReproducibleDataset", "list_cases", "split_by_patient"]
+__all__ = ["ReproducibleDataset", "find_cases", "list_cases", "split_by_patient"]
 
 SCAN_SUFFIXES = (".nii.gz", ".nii")
 
@@ -59,6 +59,23 @@ def list_cases(dataset_dir: str | Path) -> list[dict[str, Any]]:
     return cases
 
 
+def find_cases(
+    dataset_dir: str | Path, image: str | Path | None = None, mask: str | Path | None = None
+) -> list[dict[str, Any]]:
+    """The one case given by ``image`` and ``mask``, or else the data set's cases (see :func:`list_cases`).
+
+    Raises:
+        InputError: where only one of the two is given, and as :func:`list_cases`.
+    """
+    if image is None and mask is None:
+        return list_cases(dataset_dir)
+    if image is None or mask is None:
+        raise InputError(
+            f"image and mask go together, but {'image' if image is None else 'mask'} is missing."
+        )
+    return [{"image": str(image), "label": str(mask), "case": case_name(image), "patient": case_name(image)}]
+
+
 def _read_datalist(path: Path) -> list[dict[str, Any]]:
     try:
         entries = json.loads(path.read_text())
@@ -66,7 +83,9 @@ def _read_datalist(path: Path) -> list[dict[str, Any]]:
         raise InputError(f"cannot read the datalist {path}: {error}.") from error
     entries = entries.get("training") if isinstance(entries, dict) else entries
     if not isinstance(entries, list):
-        raise InputError(f"datalist {path} must hold a list of cases, or a dictionary with one under 'training'.")
+        raise InputError(
+            f"datalist {path} must hold a list of cases, or a dictionary with one under 'training'."
+        )
     cases = []
     for number, entry in enumerate(entries):
         if not isinstance(entry, dict) or "image" not in entry or "label" not in entry:
@@ -107,7 +126,9 @@ def split_by_patient(
     held_out = set(patients[: round(val_fraction * len(patients))])
     part = [case for case in cases if (str(case["patient"]) in held_out) == (section == "validation")]
     if not part and (section == "training" or val_fraction > 0):
-        raise InputError(f"no patient is left for {section}: {len(patients)} patients, val_fraction {val_fraction}.")
+        raise InputError(
+            f"no patient is left for {section}: {len(patients)} patients, val_fraction {val_fraction}."
+        )
     return part
 
 

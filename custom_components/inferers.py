@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from .combiners import MultiChannelCombiner
+from .errors import InputError
 from .samplers import DDIMSampler, NoiseFn, Sampler
 from .schedules import NoiseSchedule, resampling_walk, spaced_timesteps
 from .seeds import PerSampleNoise, derive_seed
@@ -43,10 +44,11 @@ class LesionInpaintingInferer(Inferer):
         condition: histogram (n, 16) used where the call gives none.
         amp_dtype: run the network in this dtype (``float16``, ``bfloat16``) by autocast; None: as it is.
         progress: show a progress bar over the network's forwards.
-        on_step: called as ``on_step(timestep, x)`` after each step of the walk, to keep intermediate states.
+        on_step: called as ``on_step(step, timestep, x)`` with the initial noise (step 0) and after each step of the
+            walk, to keep intermediate states; see :class:`~custom_components.handlers.IntermediateStates`.
 
     Raises:
-        ValueError: for an unknown context, or steps outside 1..T.
+        InputError: for an unknown context, or steps outside 1..T.
     """
 
     def __init__(
@@ -66,11 +68,11 @@ class LesionInpaintingInferer(Inferer):
         condition: Tensor | None = None,
         amp_dtype: str | None = None,
         progress: bool = False,
-        on_step: Callable[[int, Tensor], None] | None = None,
+        on_step: Callable[[int, int, Tensor], None] | None = None,
     ) -> None:
         super().__init__()
         if context not in ("diffused", "clean"):
-            raise ValueError(f"context must be diffused or clean, got {context!r}.")
+            raise InputError(f"context must be diffused or clean, got {context!r}.")
         self.schedule = schedule
         self.combiner = MultiChannelCombiner(num_classes)
         self.context = context
@@ -153,7 +155,9 @@ class LesionInpaintingInferer(Inferer):
         background = self.combiner.decompose(image)
         x = noise_fn(background)
         bar = tqdm(total=self.num_forwards, desc="painting", disable=not self.progress, leave=False)
-        for before, after in zip(self.walk, self.walk[1:], strict=False):
+        if self.on_step is not None:
+            self.on_step(0, self.timesteps[-1], x)
+        for step, (before, after) in enumerate(zip(self.walk, self.walk[1:], strict=False), start=1):
             t, s = self.timesteps[before], -1 if after < 0 else self.timesteps[after]
             if after > before:
                 x = self.schedule.renoise(x, t, s, noise_fn(x))
@@ -161,7 +165,7 @@ class LesionInpaintingInferer(Inferer):
                 x = self.reverse_step(x, t, s, image, masks, background, network, condition, noise_fn)
                 bar.update()
             if self.on_step is not None:
-                self.on_step(s, x)
+                self.on_step(step, s, x)
         bar.close()
         return self.combiner.combine(x, masks, image)
 

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from torch import Tensor
 
+from .errors import InputError
 from .schedules import NoiseSchedule
 
 __all__ = ["DDIMSampler", "DDPMSampler", "Sampler"]
@@ -53,12 +54,12 @@ class DDIMSampler:
         eta: 0 is deterministic, 1 has DDPM's variance.
 
     Raises:
-        ValueError: where eta is negative or above 1.
+        InputError: where eta is negative or above 1.
     """
 
     def __init__(self, eta: float = 1.0) -> None:
         if not 0 <= eta <= 1:
-            raise ValueError(f"eta must lie within 0 and 1, got {eta}.")
+            raise InputError(f"eta must lie within 0 and 1, got {eta}.")
         self.eta = eta
 
     def step(

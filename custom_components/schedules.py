@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from .errors import InputError
+
 __all__ = ["NoiseSchedule", "cosine_betas", "resampling_walk", "spaced_timesteps"]
 
 
@@ -111,7 +113,7 @@ def resampling_walk(num_steps: int, jump_length: int = 1, jump_n_sample: int = 1
         jump_n_sample: how often each stretch is sampled; 1 means no jumps.
 
     Raises:
-        ValueError: where an argument is below 1.
+        InputError: where an argument is below 1.
     """
     for name, value in (
         ("num_steps", num_steps),
@@ -119,7 +121,7 @@ def resampling_walk(num_steps: int, jump_length: int = 1, jump_n_sample: int = 1
         ("jump_n_sample", jump_n_sample),
     ):
         if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}.")
+            raise InputError(f"{name} must be at least 1, got {value}.")
     walk: list[int] = []
     for step in reversed(range(num_steps)):
         walk.append(step)
@@ -135,11 +137,11 @@ def spaced_timesteps(num_train_timesteps: int, num_inference_steps: int) -> list
     """``num_inference_steps`` timesteps out of 0..T-1, ascending, evenly spaced and ending at T-1.
 
     Raises:
-        ValueError: where num_inference_steps is not within 1..T.
+        InputError: where num_inference_steps is not a whole number within 1..T.
     """
-    if not 1 <= num_inference_steps <= num_train_timesteps:
-        raise ValueError(
-            f"num_inference_steps must lie within 1 and {num_train_timesteps} (the number of training timesteps), "
+    if num_inference_steps != int(num_inference_steps) or not 1 <= num_inference_steps <= num_train_timesteps:
+        raise InputError(
+            f"num_inference_steps must be a whole number within 1 and {num_train_timesteps} (the number of training timesteps), "
             f"got {num_inference_steps}."
         )
     return [

@@ -1,15 +1,18 @@
 """Ignite handlers that MONAI lacks."""
 
-from .checkpoint import AtomicCheckpoint, load_weights, write_atomically
+from .checkpoint import AtomicCheckpoint
 from .ema import EMAHandler
-from .progress import DatasetEpoch, ProgressBar, SamplePicture
+from .evaluation import LesionEvaluation
+from .progress import DatasetEpoch, IntermediateStates, ProgressBar, SamplePicture
+from .saver import LesionSaver
 
 __all__ = [
     "AtomicCheckpoint",
     "DatasetEpoch",
     "EMAHandler",
+    "IntermediateStates",
+    "LesionEvaluation",
+    "LesionSaver",
     "ProgressBar",
     "SamplePicture",
-    "load_weights",
-    "write_atomically",
 ]

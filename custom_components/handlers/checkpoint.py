@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,54 +14,9 @@ from ignite.engine import Engine, Events
 from torch import nn
 
 from ..errors import InputError
+from ..files import write_atomically
 
-__all__ = ["AtomicCheckpoint", "load_weights", "write_atomically"]
-
-
-def write_atomically(path: str | Path, write: Callable[[Path], Any]) -> None:
-    """Calls ``write(temporary)`` in the target's folder and renames the result to ``path``.
-
-    The temporary name keeps the target's suffixes, since writers choose a format by them.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".partial-{os.getpid()}-{path.name}")
-    try:
-        write(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def load_weights(network: nn.Module, path: str | Path) -> nn.Module:
-    """Loads a state dict (tensors only) strictly into ``network`` and returns it in evaluation mode.
-
-    Raises:
-        InputError: where the file is missing, unreadable, or its first key or shape that differs does not fit.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"weights file {path} does not exist.")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise InputError(f"cannot read weights from {path}: {str(error).splitlines()[0]}") from error
-    state = state.get("model", state) if isinstance(state, Mapping) else state
-    if not isinstance(state, Mapping):
-        raise InputError(f"weights file {path} holds a {type(state).__name__}, not a state dict.")
-    wanted = network.state_dict()
-    for key in [*wanted, *state]:
-        if key not in state:
-            raise InputError(f"weights file {path} lacks the network's key {key!r}.")
-        if key not in wanted:
-            raise InputError(f"weights file {path} has the key {key!r}, which the network lacks.")
-        if wanted[key].shape != state[key].shape:
-            raise InputError(
-                f"weights file {path}: {key!r} has shape {tuple(state[key].shape)}, "
-                f"the network needs {tuple(wanted[key].shape)}."
-            )
-    network.load_state_dict(state)
-    return network.eval()
+__all__ = ["AtomicCheckpoint"]
 
 
 class AtomicCheckpoint:
@@ -126,6 +80,7 @@ class AtomicCheckpoint:
         engine.add_event_handler(Events.COMPLETED, self.save)
         if self.evaluator is not None:
             self.evaluator.add_event_handler(Events.COMPLETED, self.save_best)
+        self.scaler = getattr(engine, "scaler", None)
 
     def start(self, engine: Engine) -> None:
         self.check()
@@ -136,6 +91,8 @@ class AtomicCheckpoint:
             if name not in state:
                 raise InputError(f"checkpoint {self.latest} lacks {name!r}.")
             item.load_state_dict(state[name])
+        if self.scaler is not None and "scaler" in state:
+            self.scaler.load_state_dict(state["scaler"])
         engine.state.epoch, engine.state.iteration = state["epoch"], state["iteration"]
         self.best = state["best"]
         restore_random_state(state["random"])
@@ -150,6 +107,8 @@ class AtomicCheckpoint:
             "best": self.best,
             "random": random_state(),
         }
+        if self.scaler is not None:
+            state["scaler"] = self.scaler.state_dict()
         write_atomically(self.latest, lambda path: torch.save(state, path))
         self._save_weights("model_final.pt")
         if self.evaluator is None:

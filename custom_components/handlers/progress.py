@@ -15,10 +15,10 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from ..datasets import ReproducibleDataset
+from ..files import write_atomically
 from ..panels import save_sample_grid
-from .checkpoint import write_atomically
 
-__all__ = ["DatasetEpoch", "ProgressBar", "SamplePicture"]
+__all__ = ["DatasetEpoch", "IntermediateStates", "ProgressBar", "SamplePicture"]
 
 
 class DatasetEpoch:
@@ -109,6 +109,37 @@ class SamplePicture:
                 break
         path = self.output_dir / f"samples_epoch_{engine.state.epoch:04d}.png"
         picture: list = []
-        write_atomically(path, lambda temporary: picture.append(save_sample_grid(rows[: self.count], temporary)))
+        write_atomically(
+            path, lambda temporary: picture.append(save_sample_grid(rows[: self.count], temporary))
+        )
         if self.writer is not None:
             self.writer.add_image("samples", picture[0], engine.state.epoch, dataformats="HWC")
+
+
+class IntermediateStates:
+    """Keeps the states x_t of the reverse process: the inferer's ``on_step``.
+
+    Each batch of lesions becomes one file ``states_NNNN.pt`` with ``timesteps`` (K,) and ``states`` (K, N, n, X, Y, Z)
+    in float16, written when the state is clean.
+
+    Args:
+        output_dir: folder of the files.
+        interval: keep every so many steps (the first and the last always).
+    """
+
+    def __init__(self, output_dir: str | Path, interval: int = 1) -> None:
+        self.output_dir, self.interval = Path(output_dir), interval
+        self.kept: list[tuple[int, torch.Tensor]] = []
+        self.batches = 0
+
+    def __call__(self, step: int, timestep: int, x: torch.Tensor) -> None:
+        if step == 0:
+            self.kept = []
+        if step % self.interval == 0 or timestep < 0:
+            self.kept.append((timestep, x.detach().half().cpu()))
+        if timestep < 0:
+            timesteps, states = zip(*self.kept, strict=True)
+            content = {"timesteps": torch.tensor(timesteps), "states": torch.stack(states)}
+            path = self.output_dir / f"states_{self.batches:04d}.pt"
+            write_atomically(path, lambda temporary: torch.save(content, temporary))
+            self.batches += 1

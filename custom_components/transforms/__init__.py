@@ -2,5 +2,6 @@
 
 from .histogram import LesionHistogramd, RandDropConditiond
 from .lesion_crop import RandCropToLesiond
+from .lesion_grid import LesionCropd
 
-__all__ = ["LesionHistogramd", "RandCropToLesiond", "RandDropConditiond"]
+__all__ = ["LesionCropd", "LesionHistogramd", "RandCropToLesiond", "RandDropConditiond"]

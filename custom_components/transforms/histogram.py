@@ -39,7 +39,9 @@ class LesionHistogramd(MapTransform):
         out = dict(data)
         for key in self.key_iterator(out):
             image = torch.as_tensor(out[key])[0]
-            rows = [lesion_histogram(image, mask, self.num_bins) for mask in torch.as_tensor(out[self.mask_key])]
+            rows = [
+                lesion_histogram(image, mask, self.num_bins) for mask in torch.as_tensor(out[self.mask_key])
+            ]
             out[self.histogram_key] = torch.stack(rows)
         return out
 

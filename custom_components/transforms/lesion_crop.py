@@ -61,7 +61,8 @@ class RandCropToLesiond(Randomizable, MapTransform):
             shape = out[key].shape[1:]
             before = [max(0, -start) for start in self.start]
             after = [
-                max(0, start + size - n) for start, size, n in zip(self.start, self.roi_size, shape, strict=True)
+                max(0, start + size - n)
+                for start, size, n in zip(self.start, self.roi_size, shape, strict=True)
             ]
             first = [start + pad for start, pad in zip(self.start, before, strict=True)]
             padded = out[key]

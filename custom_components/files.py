@@ -1,0 +1,49 @@
+"""Files that appear whole or not at all, and what identifies them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .errors import InputError
+
+__all__ = ["check_writable", "file_hash", "write_atomically"]
+
+
+def write_atomically(path: str | Path, write: Callable[[Path], Any]) -> None:
+    """Calls ``write(temporary)`` in the target's folder and renames the result to ``path``.
+
+    The temporary name keeps the target's suffixes, since writers choose a format by them.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".partial-{os.getpid()}-{path.name}")
+    try:
+        write(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def file_hash(path: str | Path) -> str:
+    """SHA-256 of a file, or of a folder's files in the order of their names."""
+    digest = hashlib.sha256()
+    files = sorted(Path(path).iterdir()) if Path(path).is_dir() else [Path(path)]
+    for file in files:
+        with open(file, "rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def check_writable(folder: str | Path) -> None:
+    """Raises InputError where files cannot be written into a folder (or created with it)."""
+    folder = Path(folder).absolute()
+    existing = folder
+    while not existing.exists():
+        existing = existing.parent
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise InputError(f"output_dir {folder} is not a folder that can be written to.")

@@ -1,0 +1,104 @@
+"""From a scan's own grid to the model's crop around a lesion, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from monai.transforms import SpatialResample
+
+__all__ = ["crop_affine", "from_crop", "to_crop"]
+
+
+def crop_affine(
+    centre_mm: Sequence[float],
+    scan_affine: np.ndarray,
+    spatial_size: Sequence[int],
+    spacing_mm: Sequence[float],
+) -> np.ndarray:
+    """Affine (4x4) of a crop in RAS+ axes with a lesion's centre in its middle.
+
+    The grid is shifted by at most half a voxel so that the scan's voxel nearest to the centre falls on a crop voxel:
+    a scan that has the model's spacing and lies along the axes is then copied without interpolation.
+    """
+    index = np.rint(np.linalg.solve(scan_affine, [*centre_mm, 1.0])[:3])
+    anchor_mm = (scan_affine @ [*index, 1.0])[:3]
+    affine = np.diag([*spacing_mm, 1.0]).astype(np.float64)
+    affine[:3, 3] = anchor_mm - np.array(spacing_mm) * (np.array(spatial_size) // 2)
+    return affine
+
+
+def covering_box(
+    affine: np.ndarray,
+    shape: Sequence[int],
+    scan_affine: np.ndarray,
+    scan_shape: Sequence[int],
+    margin: int = 2,
+) -> tuple[slice, ...]:
+    """The part of a scan that a crop lies over, plus a margin of voxels (at least one voxel thick)."""
+    corners = np.array(np.meshgrid(*[(0, n - 1) for n in shape], [1])).reshape(4, -1)
+    index = (np.linalg.solve(scan_affine, affine @ corners))[:3]
+    low = np.floor(index.min(axis=1)).astype(int) - margin
+    high = np.ceil(index.max(axis=1)).astype(int) + margin + 1
+    box = []
+    for start, stop, size in zip(low, high, scan_shape, strict=True):
+        start = int(np.clip(start, 0, size - 1))
+        box.append(slice(start, int(np.clip(stop, start + 1, size))))
+    return tuple(box)
+
+
+def shifted(affine: np.ndarray, box: Sequence[slice]) -> np.ndarray:
+    """The affine of a box of a volume."""
+    out = affine.copy()
+    out[:3, 3] = (affine @ [*(part.start for part in box), 1.0])[:3]
+    return out
+
+
+def resample(
+    values: np.ndarray,
+    affine: np.ndarray,
+    new_affine: np.ndarray,
+    new_shape: Sequence[int],
+    padding_mode: str,
+) -> np.ndarray:
+    """Trilinear interpolation of (X, Y, Z) values onto another grid, in double precision, as float32."""
+    volume = MetaTensor(torch.from_numpy(np.ascontiguousarray(values))[None], affine=torch.as_tensor(affine))
+    move = SpatialResample(
+        mode="bilinear", padding_mode=padding_mode, align_corners=True, dtype=torch.float64
+    )
+    return (
+        move(volume, dst_affine=torch.as_tensor(new_affine), spatial_size=tuple(new_shape))[0]
+        .numpy()
+        .astype(np.float32)
+    )
+
+
+def to_crop(
+    values: np.ndarray,
+    scan_affine: np.ndarray,
+    affine: np.ndarray,
+    shape: Sequence[int],
+    outside: str = "border",
+) -> np.ndarray:
+    """A scan's (or a mask's) values on a crop's grid.
+
+    Args:
+        values: (X, Y, Z) of the whole scan.
+        outside: what lies beyond the scan: ``border`` repeats its edge, ``zeros``.
+
+    Returns:
+        float32 of the crop's shape.
+    """
+    box = covering_box(affine, shape, scan_affine, values.shape)
+    part = np.asarray(values[box], dtype=np.float32)
+    return resample(part, shifted(scan_affine, box), affine, shape, outside)
+
+
+def from_crop(
+    crop: np.ndarray, affine: np.ndarray, scan_affine: np.ndarray, box: Sequence[slice]
+) -> np.ndarray:
+    """A crop's values on the grid of a box of the scan, float32 of the box's shape."""
+    shape = [part.stop - part.start for part in box]
+    return resample(crop, affine, shifted(scan_affine, box), shape, "border")

@@ -1,0 +1,193 @@
+"""Scans as they are stored: read without loss, checked, and written back on their own grid, type and header."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from monai.transforms import LoadImage
+
+from .datasets import SCAN_SUFFIXES
+from .errors import InputError
+from .files import write_atomically
+
+__all__ = ["Scan", "check_scan", "read_mask", "read_scan", "write_scan"]
+
+
+@dataclass(frozen=True)
+class Scan:
+    """A 3D scan as stored.
+
+    Attributes:
+        path: file or DICOM series folder.
+        stored: (X, Y, Z) voxels in the file's own data type, before slope and intercept.
+        slope, intercept: value = slope * stored + intercept.
+        affine: 4x4, voxel indices to RAS+ mm.
+        header: the NIfTI header, None for DICOM.
+    """
+
+    path: Path
+    stored: np.ndarray
+    slope: float
+    intercept: float
+    affine: np.ndarray
+    header: nib.Nifti1Header | None = None
+
+    def values(self, box: tuple[slice, ...] = (slice(None),) * 3) -> np.ndarray:
+        """Voxel values in the scan's units (HU), float32, of the whole scan or a box of it."""
+        return (self.stored[box] * np.float64(self.slope) + self.intercept).astype(np.float32)
+
+    def to_stored(self, values: np.ndarray) -> np.ndarray:
+        """Values in the scan's units as stored numbers: rounded and kept in range for integer types."""
+        stored = (np.asarray(values, dtype=np.float64) - self.intercept) / self.slope
+        kind = self.stored.dtype
+        if np.issubdtype(kind, np.integer):
+            limits = np.iinfo(kind)
+            stored = np.clip(np.rint(stored), limits.min, limits.max)
+        return stored.astype(kind)
+
+    @property
+    def spacing_mm(self) -> np.ndarray:
+        """Voxel size along each array axis."""
+        return np.sqrt((self.affine[:3, :3] ** 2).sum(axis=0))
+
+
+def read_scan(path: str | Path) -> Scan:
+    """Reads a NIfTI file or a folder with one DICOM series. The last scan read is kept in memory.
+
+    Raises:
+        InputError: where it is missing, unreadable, not three-dimensional, or several series lie in the folder.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"image {path} does not exist.")
+    return _read_cached(path, _newest_change(path))
+
+
+@lru_cache(maxsize=1)
+def _read_cached(path: Path, changed: float) -> Scan:
+    return _read_dicom(path) if path.is_dir() else _read_nifti(path, "image")
+
+
+def _newest_change(path: Path) -> float:
+    return (
+        max((p.stat().st_mtime for p in path.iterdir()), default=0) if path.is_dir() else path.stat().st_mtime
+    )
+
+
+def _read_nifti(path: Path, role: str) -> Scan:
+    if not path.name.endswith(SCAN_SUFFIXES):
+        raise InputError(f"{role} {path} is neither NIfTI (.nii, .nii.gz) nor a folder with a DICOM series.")
+    try:
+        image = nib.load(path)
+        stored = np.asarray(image.dataobj.get_unscaled())
+    except Exception as error:
+        raise InputError(f"cannot read {role} {path}: {str(error).splitlines()[0]}") from error
+    while stored.ndim > 3 and stored.shape[-1] == 1:
+        stored = stored[..., 0]
+    if stored.ndim != 3:
+        raise InputError(f"{role} {path} must have three dimensions, it has shape {stored.shape}.")
+    slope, intercept = float(image.dataobj.slope), float(image.dataobj.inter)
+    return Scan(path, stored, slope, intercept, np.asarray(image.affine, dtype=np.float64), image.header)
+
+
+def _read_dicom(path: Path) -> Scan:
+    import itk
+
+    names = itk.GDCMSeriesFileNames.New()
+    names.SetDirectory(str(path))
+    series = list(names.GetSeriesUIDs())
+    if len(series) != 1:
+        raise InputError(f"folder {path} must hold exactly one DICOM series, it holds {len(series)}.")
+    try:
+        volume = LoadImage(reader="ITKReader", image_only=True, dtype=None)(str(path))
+    except Exception as error:
+        raise InputError(f"cannot read the DICOM series in {path}: {str(error).splitlines()[0]}") from error
+    values = volume.numpy()
+    if np.issubdtype(values.dtype, np.integer) or np.array_equal(values, np.rint(values)):
+        values = values.astype(np.int16 if np.abs(values).max() < 2**15 else np.int32)
+    return Scan(path, values, 1.0, 0.0, volume.affine.numpy().astype(np.float64))
+
+
+def check_scan(scan: Scan, air_below: float | None = -500.0) -> None:
+    """The checks a scan has to pass before anything is painted into it.
+
+    Args:
+        scan: the scan.
+        air_below: a CT in HU that holds lung or air reaches below this value; None for other modalities.
+
+    Raises:
+        InputError: for NaN or infinite voxels, or values that cannot be HU.
+    """
+    values = scan.stored
+    if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all():
+        raise InputError(
+            f"image {scan.path} holds {int((~np.isfinite(values)).sum())} NaN or infinite voxels."
+        )
+    low, high = (
+        scan.slope * float(values.min()) + scan.intercept,
+        scan.slope * float(values.max()) + scan.intercept,
+    )
+    if air_below is not None and (low > air_below or high > 2**15):
+        raise InputError(
+            f"image {scan.path} does not look like a lung CT in Hounsfield units: its values lie within "
+            f"[{low:g}, {high:g}], expected some air below {air_below:g} HU."
+        )
+
+
+def read_mask(path: str | Path, scan: Scan) -> np.ndarray:
+    """The lesion mask of a scan, (X, Y, Z) bool on the scan's grid.
+
+    Raises:
+        InputError: where it is missing, unreadable, on another grid than the scan, empty, or holds other values
+            than 0 and 1.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"mask {path} does not exist or is not a file.")
+    mask = _read_nifti(path, "mask")
+    if mask.stored.shape != scan.stored.shape:
+        raise InputError(
+            f"mask {path} has shape {mask.stored.shape}, its image {scan.path} has {scan.stored.shape}."
+        )
+    corners = np.array(np.meshgrid(*[(0, n - 1) for n in mask.stored.shape], [1])).reshape(4, -1)
+    shift_mm = np.abs((mask.affine - scan.affine) @ corners).max()
+    if not shift_mm < 0.1 * scan.spacing_mm.min():
+        raise InputError(
+            f"mask {path} lies on another grid than its image {scan.path}: "
+            f"their corners differ by up to {shift_mm:.3g} mm."
+        )
+    values = np.unique(mask.values())
+    if not np.isin(values, (0, 1)).all():
+        strange = values[~np.isin(values, (0, 1))][0]
+        raise InputError(f"mask {path} must hold 0 and 1 only, it holds {strange:g}.")
+    if values.max() == 0:
+        raise InputError(f"mask {path} is empty.")
+    return mask.values() > 0
+
+
+def write_scan(scan: Scan, stored: np.ndarray, path: str | Path, description: str = "") -> None:
+    """Writes voxels in a scan's stored form as NIfTI with its affine, type, scaling and header.
+
+    Args:
+        scan: whose grid and header are used.
+        stored: (X, Y, Z) in the scan's stored data type, or a mask (uint8), which is written unscaled.
+        path: .nii.gz file, which appears whole or not at all.
+        description: the header's ``descrip``, at most 79 characters.
+    """
+    image = nib.Nifti1Image(stored, scan.affine, scan.header)
+    image.set_data_dtype(stored.dtype)
+    if scan.header is None:
+        image.set_qform(scan.affine, code=1)
+        image.set_sform(scan.affine, code=1)
+        image.header.set_xyzt_units("mm")
+    if description:
+        image.header["descrip"] = description.encode()[:79]
+    if stored.dtype == scan.stored.dtype and (scan.slope, scan.intercept) != (1.0, 0.0):
+        image.header.set_slope_inter(scan.slope, scan.intercept)
+    else:
+        image.header.set_slope_inter(1, 0)
+    write_atomically(path, lambda temporary: nib.save(image, temporary))

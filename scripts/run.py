@@ -1,0 +1,134 @@
+"""Runs a bundle's workflow through ``monai.bundle.run``, after checking what MONAI would silently accept."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import monai.bundle
+from monai.bundle import ConfigParser
+
+from custom_components.errors import InputError
+
+BUNDLES = Path(__file__).resolve().parent.parent / "bundles"
+WORKFLOWS = {
+    "training": ["train.json"],
+    "inference": ["inference.json"],
+    "evaluate": ["train.json", "evaluate.json"],
+}
+
+
+def bundle_root(bundle: str | Path) -> Path:
+    """The folder of a bundle given by name or path.
+
+    Raises:
+        InputError: where there is none.
+    """
+    for root in (Path(bundle), BUNDLES / bundle):
+        if (root / "configs").is_dir():
+            return root.resolve()
+    raise InputError(f"bundle {bundle} is neither a bundle's folder nor one of {_names(BUNDLES)}.")
+
+
+def _names(folder: Path) -> str:
+    return ", ".join(sorted(p.name for p in folder.iterdir() if (p / "configs").is_dir())) if folder.is_dir() else ""
+
+
+def config_files(root: Path, workflow: str, overlays: str | Sequence[str] = ()) -> list[str]:
+    """The configs of a workflow: its own, then overlays by name (from the bundle's ``configs/``) or path.
+
+    Raises:
+        InputError: for an unknown workflow or overlay.
+    """
+    if workflow not in WORKFLOWS:
+        raise InputError(f"workflow must be one of {', '.join(WORKFLOWS)}, got {workflow!r}.")
+    files = [root / "configs" / name for name in WORKFLOWS[workflow]]
+    for overlay in [overlays] if isinstance(overlays, str) else overlays:
+        candidates = [Path(overlay), root / "configs" / overlay, root / "configs" / f"{overlay}.json"]
+        found = next((path for path in candidates if path.is_file()), None)
+        if found is None:
+            raise InputError(f"config {overlay} is neither a file nor one of {root / 'configs'}.")
+        files.append(found)
+    return [str(path) for path in files]
+
+
+def check_overrides(files: Sequence[str], overrides: dict[str, Any]) -> None:
+    """MONAI accepts any unknown top-level key without a word; a typo would change nothing and be noticed late.
+
+    Raises:
+        InputError: naming the first key that the configs do not have, and the one that was probably meant.
+    """
+    parser = ConfigParser()
+    parser.read_config(list(files))
+    for key in overrides:
+        if key.replace("#", "::") not in parser:
+            close = difflib.get_close_matches(key, [k for k in parser.get() if not k.startswith("_")], n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else "."
+            raise InputError(f"the configs have no key {key!r}{hint}")
+
+
+def run(
+    workflow: str = "inference",
+    bundle: str = "lefusion_lidc",
+    config: str | Sequence[str] = (),
+    **overrides: Any,
+) -> None:
+    """Run a bundle's workflow: training, inference or evaluate.
+
+    Args:
+        workflow: training, inference or evaluate.
+        bundle: a bundle's name or folder.
+        config: overlay(s) merged over the workflow's config, by name or path, e.g. train_cpu or [train_cpu,diffused].
+        overrides: any key of the configs, e.g. --dataset_dir DATA --max_epochs 10 --network_def#channels [16,32].
+
+    Raises:
+        InputError: for an unknown workflow, bundle, overlay or key, and for whatever the bundle finds wrong.
+    """
+    root = bundle_root(bundle)
+    files = config_files(root, workflow, config)
+    overrides.setdefault("bundle_root", str(root))
+    check_overrides(files, overrides)
+    monai.bundle.run(config_file=files, **overrides)
+
+
+def generate(
+    image: str,
+    mask: str,
+    output_dir: str,
+    texture: Any = "random",
+    seed: int = 0,
+    bundle: str = "lefusion_lidc",
+    config: str | Sequence[str] = (),
+    **overrides: Any,
+) -> None:
+    """Paint a lesion into every connected component of MASK in IMAGE and write the results to OUTPUT_DIR.
+
+    Args:
+        image: a scan: NIfTI, or a folder with one DICOM series.
+        mask: its lesion mask, NIfTI on the same grid, 0 and 1.
+        output_dir: where <case>_lefusion.nii.gz, _mask.nii.gz, _panel.png and _lefusion.json go.
+        texture: ground_glass, part_solid, solid, random, none, 16 numbers, or a list with one of these per lesion.
+        seed: run seed; the same seed gives the same lesions.
+        bundle: a bundle's name or folder.
+        config: overlay(s), see ``lefusion run``.
+        overrides: any key of the bundle's inference config, e.g. --num_inference_steps 25 --overwrite true.
+    """
+    run(
+        "inference",
+        bundle,
+        config,
+        image=str(image),
+        mask=str(mask),
+        output_dir=str(output_dir),
+        texture=texture,
+        seed=seed,
+        **overrides,
+    )
+
+
+if __name__ == "__main__":
+    import fire
+
+    fire.Fire({"run": run, "generate": generate})

@@ -1,0 +1,35 @@
+"""Where the tests find the reference cases and the real data; without them, what needs them is skipped."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+REPO_ROOT = Path(__file__).resolve().parents[1]
+
+
+def _folder(variable: str, default: str) -> Path:
+    """The folder an environment variable names (a relative one is relative to the repository), or a skip."""
+    folder = (REPO_ROOT / os.environ.get(variable, default)).resolve()
+    if not folder.is_dir():
+        pytest.skip(f"no folder {folder}; {variable} names the one to use")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def repo_root() -> Path:
+    return REPO_ROOT
+
+
+@pytest.fixture(scope="session")
+def golden_dir() -> Path:
+    """Numeric reference cases: schedules.json, cosine_*_buffers.pt, histogram.pt, *_expected.pt."""
+    return _folder("LEFUSION_GOLDEN", "../shared/golden")
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """Real scans: lidc_nodules and others."""
+    return _folder("LEFUSION_DATA", "../shared/data")

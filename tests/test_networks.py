@@ -1,0 +1,206 @@
+"""The diffusion U-Net that a texture histogram steers (Eq. 5)."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from custom_components.networks import HistogramUNet
+from custom_components.schedules import NoiseSchedule
+
+T = 50
+GRID = (8, 8, 8)
+PRIOR = (-0.1, 0.5)
+
+
+def tiny(classes: int = 1, masks: bool = True, trained: bool = False, **settings) -> HistogramUNet:
+    """``trained`` gives the weights that begin at zero some values, so that every path of the network acts."""
+    torch.manual_seed(0)
+    network = HistogramUNet(
+        **{
+            "in_channels": classes * (1 + masks),
+            "out_channels": classes,
+            "channels": (8, 16),
+            "norm_num_groups": 4,
+            "num_head_channels": 8,
+            "context_dim": 8,
+            "num_train_timesteps": T,
+            "prior_mean": PRIOR[0],
+            "prior_std": PRIOR[1],
+            **settings,
+        }
+    )
+    if trained:
+        for parameter in network.parameters():
+            if not parameter.any():
+                torch.nn.init.normal_(parameter, std=0.1)
+    return network.eval()
+
+
+def bump(centre: float, width: float = 2.0) -> np.ndarray:
+    values = np.exp(-0.5 * ((np.arange(16) - centre) / width) ** 2)
+    return values / values.sum()
+
+
+def moments(histogram: np.ndarray) -> tuple[float, float]:
+    """Mean and variance of the density that is flat within each bin, by sampling it finely."""
+    points = -1 + (np.arange(16 * 1000) + 0.5) / 8000
+    density = np.repeat(histogram, 1000) / 1000
+    mean = (points * density).sum()
+    return mean, ((points - mean) ** 2 * density).sum()
+
+
+def state(samples: int = 2, channels: int = 2, seed: int = 0) -> torch.Tensor:
+    return torch.randn(samples, channels, *GRID, generator=torch.Generator().manual_seed(seed))
+
+
+def as_context(*rows: np.ndarray) -> torch.Tensor:
+    return torch.tensor(np.stack(rows), dtype=torch.float32).unsqueeze(1)
+
+
+@pytest.mark.parametrize("classes", [1, 2])
+@pytest.mark.parametrize("masks", [True, False])
+@pytest.mark.parametrize("patch_size", [1, 2])
+def test_output_has_one_channel_for_each_class_on_the_input_s_grid(classes, masks, patch_size):
+    network = tiny(classes, masks, patch_size=patch_size)
+    x = torch.randn(2, classes * (1 + masks), 8, 12, 4)
+    with torch.no_grad():
+        assert network(x, torch.tensor([0, 9]), torch.rand(2, classes, 16)).shape == (2, classes, 8, 12, 4)
+
+
+def test_no_context_is_the_null_condition():
+    network, x, t = tiny(trained=True), state(), torch.tensor([3, 40])
+    with torch.no_grad():
+        assert torch.equal(network(x, t), network(x, t, torch.zeros(2, 1, 16)))
+
+
+@pytest.mark.parametrize("classes", [1, 2])
+def test_context_may_be_flat(classes):
+    network, x, t = tiny(classes, trained=True), state(channels=2 * classes), torch.tensor([3, 40])
+    context = torch.rand(2, classes, 16).softmax(dim=-1)
+    with torch.no_grad():
+        assert torch.equal(network(x, t, context), network(x, t, context.reshape(2, classes * 16)))
+
+
+@pytest.mark.parametrize("t", [0, 7, 30, 49])
+def test_untrained_network_gives_the_velocity_that_the_histogram_alone_expects(t):
+    """v_h = (a b (1 - s^2) x_t - b m) / (a^2 s^2 + b^2), with m and s of the histogram or, without one, of the prior."""
+    histograms = [bump(4), bump(11, 1.0)]
+    x = state(samples=3)
+    context = torch.cat([as_context(*histograms), torch.zeros(1, 1, 16)])
+    with torch.no_grad():
+        velocity = tiny()(x, torch.full((3,), t), context).numpy()
+    abar = NoiseSchedule(T).alpha_bar(t)
+    a, b = np.sqrt(abar), np.sqrt(1 - abar)
+    for k, (m, variance) in enumerate([*map(moments, histograms), (PRIOR[0], PRIOR[1] ** 2)]):
+        x_t = x[k, :1].numpy()
+        expected = (a * b * (1 - variance) * x_t - b * m) / (abar * variance + b * b)
+        np.testing.assert_allclose(velocity[k], expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("t", [5, 25, 45])
+def test_untrained_estimate_is_the_gaussian_posterior_mean(t):
+    """x_0 ~ N(m, s^2) seen through x_t ~ N(a x_0, b^2): precisions add up."""
+    histogram = bump(10)
+    m, variance = moments(histogram)
+    schedule = NoiseSchedule(T)
+    abar = schedule.alpha_bar(t)
+    generator = torch.Generator().manual_seed(1)
+    x_0 = m + np.sqrt(variance) * torch.randn(1, 1, *GRID, generator=generator)
+    noise = torch.randn(1, 1, *GRID, generator=generator)
+    steps = torch.tensor([t])
+    x_t = schedule.add_noise(x_0, noise, steps)
+    with torch.no_grad():
+        velocity = tiny()(torch.cat([x_t, torch.ones_like(x_t)], dim=1), steps, as_context(histogram))
+    estimate = schedule.predict_x_0(velocity, x_t, steps, "v_prediction").numpy()
+    precision = 1 / variance + abar / (1 - abar)
+    expected = (m / variance + np.sqrt(abar) * x_t.numpy() / (1 - abar)) / precision
+    np.testing.assert_allclose(estimate, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_each_class_follows_its_own_histogram():
+    x, t = torch.zeros(1, 4, *GRID), torch.tensor([45])
+    with torch.no_grad():
+        velocity = tiny(classes=2)(x, t, torch.cat([as_context(bump(2)), as_context(bump(13))], dim=1))
+    abar = NoiseSchedule(T).alpha_bar(45)
+    for i, (m, variance) in enumerate(map(moments, (bump(2), bump(13)))):
+        expected = -np.sqrt(1 - abar) * m / (abar * variance + 1 - abar)
+        torch.testing.assert_close(velocity[0, i], torch.full(GRID, expected, dtype=torch.float32), rtol=1e-3, atol=1e-4)
+
+
+def same_moments() -> tuple[np.ndarray, np.ndarray]:
+    """Two histograms with equal mean and variance but another shape: one with three peaks, one with two."""
+    three, two = np.zeros(16), np.zeros(16)
+    three[[3, 7, 8, 12]] = 0.32, 0.18, 0.18, 0.32
+    spread = (three * (np.arange(16) - 7.5) ** 2).sum()
+    share = (spread - 2.5**2) / (4.5**2 - 2.5**2)
+    two[[3, 12]], two[[5, 10]] = share / 2, (1 - share) / 2
+    assert moments(three) == pytest.approx(moments(two), abs=1e-12)
+    return three, two
+
+
+@pytest.mark.parametrize("path", ["both", "cross_attention", "embedding"])
+def test_histogram_s_shape_acts_through_attention_and_through_the_embedding(path):
+    """Beyond its moments: with each of the two ways cut, the other one still tells the histograms apart."""
+    network, x, t = tiny(trained=True), state(samples=1), torch.tensor([25])
+    with torch.no_grad():
+        if path == "cross_attention":
+            network.unet.class_embedding[-1].weight.zero_()
+        if path == "embedding":
+            network.bin_height.weight.zero_()
+        first, second = (network(x, t, as_context(h)) for h in same_moments())
+    assert (first - second).abs().max() > 1e-4
+
+
+def test_different_histograms_give_different_outputs_without_training():
+    x, t = state(samples=1), torch.tensor([25])
+    with torch.no_grad():
+        dark, bright, null = (tiny()(x, t, context) for context in (as_context(bump(3)), as_context(bump(12)), None))
+    assert (dark - bright).abs().mean() > 0.1
+    assert (dark - null).abs().mean() > 0.05
+
+
+def test_mask_and_surroundings_reach_the_output():
+    network, x, t = tiny(trained=True), state(samples=1), torch.tensor([25])
+    other = x.clone()
+    other[:, 1] = 0
+    with torch.no_grad():
+        assert (network(x, t) - network(other, t)).abs().max() > 1e-4
+
+
+def test_every_parameter_is_trained():
+    network = tiny(trained=True).train()
+    network(state(), torch.tensor([3, 40]), as_context(bump(4), bump(9))).square().mean().backward()
+    silent = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()]
+    # A bias in front of a softmax over keys shifts all of them alike, and acts on nothing.
+    assert [name for name in silent if "to_k" not in name] == []
+
+
+def test_samples_of_a_batch_do_not_mix():
+    network, x, t = tiny(trained=True), state(), torch.tensor([3, 40])
+    context = as_context(bump(4), bump(9))
+    with torch.no_grad():
+        together = network(x, t, context)
+        for k in range(2):
+            alone = network(x[k : k + 1], t[k : k + 1], context[k : k + 1])
+            torch.testing.assert_close(together[k : k + 1], alone, rtol=1e-4, atol=1e-5)
+
+
+def test_traced_network_gives_the_same_output():
+    network = tiny(trained=True)
+    example = (state(), torch.tensor([3, 40]), as_context(bump(4), bump(9)))
+    traced = torch.jit.trace(network, example, check_trace=False)
+    other = (state(seed=1), torch.tensor([49, 0]), torch.cat([as_context(bump(12)), torch.zeros(1, 1, 16)]))
+    with torch.no_grad():
+        torch.testing.assert_close(traced(*other), network(*other))
+
+
+def test_output_is_finite_at_every_timestep_under_bfloat16():
+    network, t = tiny(trained=True), torch.tensor([0, T - 1])
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.isfinite(network(state(), t, as_context(bump(4), bump(9)))).all()
+
+
+def test_tables_are_not_stored_with_the_weights():
+    assert not {"alphas_cumprod", "bin_centres"} & set(tiny().state_dict())
