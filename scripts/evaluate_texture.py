@@ -25,7 +25,6 @@ from custom_components.grids import to_crop
 from custom_components.metrics import histogram_distance
 from custom_components.panels import plt
 from custom_components.seeds import derive_seed
-from custom_components.specs import box_centre_mm
 from custom_components.volumes import Scan, check_scan, read_mask, read_scan, write_scan
 
 REPO = Path(__file__).resolve().parents[1]
@@ -61,11 +60,14 @@ def read_shapes(cases: Sequence[Mapping[str, Any]], scan: Scan) -> list[np.ndarr
     for label in (read_scan(case["label"]) for case in cases):
         mask = label.values() > 0
         if DIAMETER_MM[0] <= (6 * mask.sum() * label.spacing_mm.prod() / np.pi) ** (1 / 3) <= DIAMETER_MM[1]:
-            box = ndimage.find_objects(mask.astype(np.uint8))[0]
-            diagonal_mm = np.linalg.norm([part.stop - part.start for part in box] * label.spacing_mm)
-            reach = np.ceil(diagonal_mm / 2 / scan.spacing_mm).astype(int) + 1
+            voxels = np.argwhere(mask)
+            low, high = voxels.min(axis=0), voxels.max(axis=0)
+            diagonal_mm = np.linalg.norm((high + 1 - low) * label.spacing_mm)
+            reach = np.ceil(diagonal_mm / 2 / scan.spacing_mm).astype(int) + 2
+            # A voxel of the scan falls on one of the mask, so that equal spacing means no interpolation.
+            centre_mm = nib.affines.apply_affine(label.affine, (low + high) // 2)
             axes = scan.affine[:3, :3]
-            grid = nib.affines.from_matvec(axes, box_centre_mm(box, label.affine) - axes @ reach)
+            grid = nib.affines.from_matvec(axes, centre_mm - axes @ reach)
             shape = to_crop(mask, label.affine, grid, 2 * reach + 1, "zeros") > 0.5
             shapes.append(shape[ndimage.find_objects(shape.astype(np.uint8))[0]])
     return shapes

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import numpy as np
 import psutil
@@ -32,46 +31,33 @@ OVERRIDES = {f"network_def#{key}": value for key, value in TINY.items()} | {
 }
 
 
+SETTINGS = {"num_inference_steps": 3, "jump_length": 1, "jump_n_sample": 2, "guidance_scale": 2.0} | OVERRIDES
+
+
 @pytest.fixture(scope="module")
-def run(tmp_path_factory) -> tuple[dict, Path, float]:
-    """The result, the JSON file, and the resident MB of this process meanwhile, made large on purpose."""
-    path = tmp_path_factory.mktemp("benchmark") / "result.json"
-    ballast = np.ones(10**8)
-    result = benchmark(
-        size=SIZE,
-        repeats=2,
-        threads=1,
-        num_inference_steps=3,
-        json_output=str(path),
-        jump_length=1,
-        jump_n_sample=2,
-        guidance_scale=2.0,
-        **OVERRIDES,
-    )
-    own_mb = psutil.Process().memory_info().rss / 1e6
-    del ballast
-    return result, path, own_mb
+def numbers(repo_root) -> dict:
+    return measure(repo_root / "bundles" / "lefusion_lidc", SETTINGS, SIZE, repeats=2, threads=None)
 
 
-def test_forwards_are_counted_along_the_walk_and_doubled_by_guidance(run):
+def test_forwards_are_counted_along_the_walk_and_doubled_by_guidance(numbers):
     # 3 steps, each stretch of 1 sampled twice: 2 1 2 1 0 1 0 -1 goes down five times
-    assert run[0]["forwards_per_lesion"] == 10
+    assert numbers["forwards_per_lesion"] == 10
 
 
-def test_lesion_time_is_compared_with_that_of_its_forwards(run):
-    result = run[0]
-    assert 0 < result["seconds_per_forward"] < result["seconds_per_lesion"]
-    ratio = result["seconds_per_lesion"] / (10 * result["seconds_per_forward"])
-    assert result["lesion_to_forwards"] == pytest.approx(ratio)
+def test_lesion_time_is_compared_with_that_of_its_forwards(numbers):
+    forward, lesion = numbers["seconds_per_forward"], numbers["seconds_per_lesion"]
+    assert 0 < forward < lesion
+    ratio = lesion / (10 * forward)
+    assert numbers["lesion_to_forwards"] == pytest.approx(ratio)
 
 
-def test_parameters_and_weights_are_those_of_the_network(run):
+def test_parameters_and_weights_are_those_of_the_network(numbers):
     network = HistogramUNet(**TINY)
-    assert run[0]["parameters_millions"] == pytest.approx(sum(p.numel() for p in network.parameters()) / 1e6)
-    assert run[0]["weights_mb"] == pytest.approx(4 * run[0]["parameters_millions"]), "float32"
+    assert numbers["parameters_millions"] == pytest.approx(sum(p.numel() for p in network.parameters()) / 1e6)
+    assert numbers["weights_mb"] == pytest.approx(4 * numbers["parameters_millions"]), "float32"
 
 
-def test_flops_equal_a_count_by_layers(run):
+def test_flops_equal_a_count_by_layers(numbers):
     network = HistogramUNet(**TINY).eval()
     total = 0
 
@@ -87,21 +73,23 @@ def test_flops_equal_a_count_by_layers(run):
     # Attention without its projections: scores and weighted sum, among 4^3 positions and with 16 bins, 16
     # channels wide, in one block on the way down, one in the middle and two on the way up.
     total += 4 * (2 * 2 * 64 * 64 * 16 + 2 * 2 * 64 * 16 * 16)
-    assert run[0]["gflop_per_forward"] == pytest.approx(total / 1e9, rel=1e-6)
+    assert numbers["gflop_per_forward"] == pytest.approx(total / 1e9, rel=1e-6)
 
 
-def test_peak_memory_is_that_of_the_painting_process_alone(run):
-    result, _, own_mb = run
+@pytest.mark.integration
+def test_a_process_of_its_own_is_measured_printed_and_saved(tmp_path, capsys):
+    path = tmp_path / "result.json"
+    ballast = np.ones(10**8)  # 800 MB here, that must not count there
+    result = benchmark(size=SIZE, repeats=1, threads=1, json_output=str(path), **SETTINGS)
+    own_mb = psutil.Process().memory_info().rss / 1e6
+    del ballast
     assert 100 < result["peak_memory_mb"] < own_mb
-
-
-def test_json_file_holds_the_result(run):
-    result, path, _ = run
+    assert result["forwards_per_lesion"] == 10
+    assert (result["size"], result["threads"], result["torch"]) == (list(SIZE), 1, torch.__version__)
     assert json.loads(path.read_text()) == result
-    assert result["size"] == list(SIZE)
-    assert result["threads"] == 1
-    assert result["torch"] == torch.__version__
-    assert list(path.parent.iterdir()) == [path]
+    assert list(tmp_path.iterdir()) == [path]
+    printed = capsys.readouterr().out
+    assert "gflop_per_forward" in printed and "peak_memory_mb" in printed
 
 
 def test_existing_json_file_is_refused_without_overwrite(tmp_path):

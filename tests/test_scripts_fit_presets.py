@@ -27,7 +27,7 @@ def hu_of(number: int) -> int:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """Folder of one lesion a patient, its cases, and the held-out patients, whose lesions are unlike the rest."""
+    """Folder of one lesion a patient, its cases, and the held-out patients, with lesions unlike the rest."""
     root = tmp_path_factory.mktemp("lesions")
     held_out = {
         case["patient"] for case in split_by_patient([{"patient": p} for p in PATIENTS], 0.25, "validation")
