@@ -70,12 +70,10 @@ class HistogramConditioner:
         self.presets = {
             name: self.checked(values, f"preset {name!r}", tolerance=1e-2) for name, values in presets.items()
         }
-        weights = {name: 1.0 for name in self.presets} if weights is None else dict(weights)
+        weights = dict.fromkeys(self.presets, 1.0) if weights is None else dict(weights)
         for name, weight in weights.items():
             if name not in self.presets:
-                raise InputError(
-                    f"texture weight for unknown texture {name!r}; known: {', '.join(self.presets)}."
-                )
+                raise InputError(f"texture weight for unknown texture {name!r}; known: {', '.join(self.presets)}.")
             if not weight >= 0:
                 raise InputError(f"texture weight of {name!r} must not be negative, got {weight}.")
         if not sum(weights.values()) > 0:
@@ -95,9 +93,7 @@ class HistogramConditioner:
             content = dict(zip(names, sorted(content, key=_mean_intensity), strict=True))
         return content
 
-    def checked(
-        self, values: Sequence[float], name: str = "histogram", tolerance: float = 1e-3
-    ) -> np.ndarray:
+    def checked(self, values: Sequence[float], name: str = "histogram", tolerance: float = 1e-3) -> np.ndarray:
         """The histogram as float32 (num_bins,), its sum exactly 1 up to rounding; an InputError if it is none."""
         try:
             histogram = np.asarray(values, dtype=np.float64)
@@ -125,14 +121,10 @@ class HistogramConditioner:
             return
         if isinstance(request, str):
             known = ", ".join([*self.presets, "random", "none"])
-            raise InputError(
-                f"unknown texture {request!r}; known: {known}, or a list of {self.num_bins} numbers."
-            )
+            raise InputError(f"unknown texture {request!r}; known: {known}, or a list of {self.num_bins} numbers.")
         self.checked(request)
 
-    def __call__(
-        self, request: str | Sequence[float] | None, rng: np.random.Generator
-    ) -> tuple[str, np.ndarray]:
+    def __call__(self, request: str | Sequence[float] | None, rng: np.random.Generator) -> tuple[str, np.ndarray]:
         """The texture's name (``custom`` for an explicit histogram) and its histogram, float32 (num_bins,)."""
         self.check_request(request)
         if request is None or (isinstance(request, str) and request == "none"):

@@ -70,9 +70,7 @@ def find_cases(
     if image is None and mask is None:
         return list_cases(dataset_dir)
     if image is None or mask is None:
-        raise InputError(
-            f"image and mask go together, but {'image' if image is None else 'mask'} is missing."
-        )
+        raise InputError(f"image and mask go together, but {'image' if image is None else 'mask'} is missing.")
     return [{"image": str(image), "label": str(mask), "case": case_name(image), "patient": case_name(image)}]
 
 
@@ -83,9 +81,7 @@ def _read_datalist(path: Path) -> list[dict[str, Any]]:
         raise InputError(f"cannot read the datalist {path}: {error}.") from error
     entries = entries.get("training") if isinstance(entries, dict) else entries
     if not isinstance(entries, list):
-        raise InputError(
-            f"datalist {path} must hold a list of cases, or a dictionary with one under 'training'."
-        )
+        raise InputError(f"datalist {path} must hold a list of cases, or a dictionary with one under 'training'.")
     cases = []
     for number, entry in enumerate(entries):
         if not isinstance(entry, dict) or "image" not in entry or "label" not in entry:
@@ -120,15 +116,11 @@ def split_by_patient(
         raise InputError(f"section must be training or validation, got {section!r}.")
     if not 0 <= val_fraction < 1:
         raise InputError(f"val_fraction must lie within 0 and 1, got {val_fraction}.")
-    patients = sorted(
-        {str(case["patient"]) for case in cases}, key=lambda p: hashlib.sha256(p.encode()).hexdigest()
-    )
+    patients = sorted({str(case["patient"]) for case in cases}, key=lambda p: hashlib.sha256(p.encode()).hexdigest())
     held_out = set(patients[: round(val_fraction * len(patients))])
     part = [case for case in cases if (str(case["patient"]) in held_out) == (section == "validation")]
     if not part and (section == "training" or val_fraction > 0):
-        raise InputError(
-            f"no patient is left for {section}: {len(patients)} patients, val_fraction {val_fraction}."
-        )
+        raise InputError(f"no patient is left for {section}: {len(patients)} patients, val_fraction {val_fraction}.")
     return part
 
 

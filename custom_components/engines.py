@@ -37,9 +37,7 @@ class LesionDiffusionPrepareBatch(PrepareBatch):
     (N, n, 16) and ``seed`` (N,).
     """
 
-    def __init__(
-        self, schedule: NoiseSchedule, num_classes: int = 1, prediction_type: str = "v_prediction"
-    ) -> None:
+    def __init__(self, schedule: NoiseSchedule, num_classes: int = 1, prediction_type: str = "v_prediction") -> None:
         self.schedule = schedule
         self.combiner = MultiChannelCombiner(num_classes)
         self.prediction_type = prediction_type
@@ -54,9 +52,7 @@ class LesionDiffusionPrepareBatch(PrepareBatch):
         """Returns inputs (N, 1 + n, ...), target (N, 2n, ...), (), and noise, timesteps, condition for the inferer."""
         inputs = _inputs(batchdata, device, non_blocking)
         image, masks = self.combiner.split(inputs)
-        generators = [
-            torch.Generator().manual_seed(derive_seed(int(s), "diffusion")) for s in batchdata["seed"]
-        ]
+        generators = [torch.Generator().manual_seed(derive_seed(int(s), "diffusion")) for s in batchdata["seed"]]
         last = self.schedule.num_train_timesteps
         timesteps = torch.cat([torch.randint(last, (1,), generator=g) for g in generators]).to(device)
         noise = torch.stack([torch.randn(masks.shape[1:], generator=g) for g in generators]).to(inputs)

@@ -9,7 +9,7 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import SpatialResample
 
-__all__ = ["crop_affine", "from_crop", "to_crop"]
+__all__ = ["covering_box", "crop_affine", "from_crop", "resample", "shifted"]
 
 
 def crop_affine(
@@ -65,9 +65,7 @@ def resample(
 ) -> np.ndarray:
     """Trilinear interpolation of (X, Y, Z) values onto another grid, in double precision, as float32."""
     volume = MetaTensor(torch.from_numpy(np.ascontiguousarray(values))[None], affine=torch.as_tensor(affine))
-    move = SpatialResample(
-        mode="bilinear", padding_mode=padding_mode, align_corners=True, dtype=torch.float64
-    )
+    move = SpatialResample(mode="bilinear", padding_mode=padding_mode, align_corners=True, dtype=torch.float64)
     return (
         move(volume, dst_affine=torch.as_tensor(new_affine), spatial_size=tuple(new_shape))[0]
         .numpy()
@@ -75,30 +73,7 @@ def resample(
     )
 
 
-def to_crop(
-    values: np.ndarray,
-    scan_affine: np.ndarray,
-    affine: np.ndarray,
-    shape: Sequence[int],
-    outside: str = "border",
-) -> np.ndarray:
-    """A scan's (or a mask's) values on a crop's grid.
-
-    Args:
-        values: (X, Y, Z) of the whole scan.
-        outside: what lies beyond the scan: ``border`` repeats its edge, ``zeros``.
-
-    Returns:
-        float32 of the crop's shape.
-    """
-    box = covering_box(affine, shape, scan_affine, values.shape)
-    part = np.asarray(values[box], dtype=np.float32)
-    return resample(part, shifted(scan_affine, box), affine, shape, outside)
-
-
-def from_crop(
-    crop: np.ndarray, affine: np.ndarray, scan_affine: np.ndarray, box: Sequence[slice]
-) -> np.ndarray:
+def from_crop(crop: np.ndarray, affine: np.ndarray, scan_affine: np.ndarray, box: Sequence[slice]) -> np.ndarray:
     """A crop's values on the grid of a box of the scan, float32 of the box's shape."""
     shape = [part.stop - part.start for part in box]
     return resample(crop, affine, shifted(scan_affine, box), shape, "border")

@@ -149,9 +149,7 @@ class LesionInpaintingInferer(Inferer):
             condition = condition.to(image)
         noise_fn = self.noise_fn
         if noise_fn is None:
-            noise_fn = PerSampleNoise(
-                [derive_seed(self.seed, i) for i in range(count)] if seeds is None else seeds
-            )
+            noise_fn = PerSampleNoise([derive_seed(self.seed, i) for i in range(count)] if seeds is None else seeds)
         background = self.combiner.decompose(image)
         x = noise_fn(background)
         bar = tqdm(total=self.num_forwards, desc="painting", disable=not self.progress, leave=False)
@@ -196,6 +194,4 @@ class LesionInpaintingInferer(Inferer):
         if s < 0:
             return torch.where(masks > 0, lesion, background)
         level = torch.full_like(timesteps, s)
-        return torch.where(
-            masks > 0, lesion, self.schedule.add_noise(background, noise_fn(background), level)
-        )
+        return torch.where(masks > 0, lesion, self.schedule.add_noise(background, noise_fn(background), level))

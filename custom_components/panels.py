@@ -12,9 +12,9 @@ import torch
 
 matplotlib.use("Agg")
 
-from matplotlib import pyplot as plt  # noqa: E402
+from matplotlib import pyplot as plt
 
-from .specs import LesionSpec  # noqa: E402
+from .specs import LesionSpec
 
 __all__ = ["save_case_panel", "save_sample_grid", "save_texture_grid"]
 
@@ -29,9 +29,7 @@ def _centre_slice(volume: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return volume[:, :, int(mask.sum(axis=(0, 1)).argmax())].T[::-1]
 
 
-def save_sample_grid(
-    rows: Sequence[tuple[torch.Tensor, torch.Tensor, torch.Tensor]], path: str | Path
-) -> np.ndarray:
+def save_sample_grid(rows: Sequence[tuple[torch.Tensor, torch.Tensor, torch.Tensor]], path: str | Path) -> np.ndarray:
     """One row a lesion: real, painted, their difference, mask outline; returns the pixels (H, W, 3) uint8.
 
     Args:
@@ -86,9 +84,7 @@ def save_case_panel(
     turned = affine @ nib.orientations.inv_ornt_aff(turn, before.shape)
     spacing = np.sqrt((turned[:3, :3] ** 2).sum(axis=0))
     shown = list(specs)[:max_lesions]
-    figure, axes = plt.subplots(
-        3 * len(shown), 4, figsize=(10, 7.6 * len(shown)), squeeze=False, layout="constrained"
-    )
+    figure, axes = plt.subplots(3 * len(shown), 4, figsize=(10, 7.6 * len(shown)), squeeze=False, layout="constrained")
     half = (window[1] - window[0]) / 2
     for number, spec in enumerate(shown):
         middle = np.rint(np.linalg.solve(turned, [*spec.centre_mm, 1.0])[:3]).astype(int)
@@ -117,9 +113,7 @@ def save_case_panel(
             line[0].set_ylabel(plane)
             if row == 0:
                 name = f"{spec.texture.replace('_', ' ')}, {2 * spec.radius_mm:.0f} mm"
-                for axis, title in zip(
-                    line, ("original", "mask", f"result: {name}", "difference"), strict=True
-                ):
+                for axis, title in zip(line, ("original", "mask", f"result: {name}", "difference"), strict=True):
                     axis.set_title(title, fontsize=10)
     left_out = len(specs) - len(shown)
     if left_out:
@@ -159,9 +153,7 @@ def save_texture_grid(
         part = (*(slice(max(0, middle[a] - reach[a]), middle[a] + reach[a] + 1) for a in (0, 1)), middle[2])
         *pictures, outline = (v[part].T[::-1, ::-1] for v in volumes)
         for axis, picture in zip(line, pictures, strict=True):
-            axis.imshow(
-                picture, cmap="gray", vmin=window[0], vmax=window[1], aspect=spacing[1] / spacing[0]
-            )
+            axis.imshow(picture, cmap="gray", vmin=window[0], vmax=window[1], aspect=spacing[1] / spacing[0])
             axis.set_xticks([])
             axis.set_yticks([])
         if outline.any() and not outline.all():

@@ -120,8 +120,8 @@ def resampling_walk(num_steps: int, jump_length: int = 1, jump_n_sample: int = 1
         ("jump_length", jump_length),
         ("jump_n_sample", jump_n_sample),
     ):
-        if value < 1:
-            raise InputError(f"{name} must be at least 1, got {value}.")
+        if not isinstance(value, int) or value < 1:
+            raise InputError(f"{name} must be a whole number of at least 1, got {value!r}.")
     walk: list[int] = []
     for step in reversed(range(num_steps)):
         walk.append(step)
@@ -139,11 +139,9 @@ def spaced_timesteps(num_train_timesteps: int, num_inference_steps: int) -> list
     Raises:
         InputError: where num_inference_steps is not a whole number within 1..T.
     """
-    if num_inference_steps != int(num_inference_steps) or not 1 <= num_inference_steps <= num_train_timesteps:
+    if not isinstance(num_inference_steps, int) or not 1 <= num_inference_steps <= num_train_timesteps:
         raise InputError(
-            f"num_inference_steps must be a whole number within 1 and {num_train_timesteps} (the number of training timesteps), "
-            f"got {num_inference_steps}."
+            f"num_inference_steps must be a whole number from 1 to {num_train_timesteps} (training timesteps), "
+            f"got {num_inference_steps!r}."
         )
-    return [
-        round((k + 1) * num_train_timesteps / num_inference_steps) - 1 for k in range(num_inference_steps)
-    ]
+    return [round((k + 1) * num_train_timesteps / num_inference_steps) - 1 for k in range(num_inference_steps)]

@@ -32,8 +32,6 @@ class PerSampleNoise:
     def __call__(self, like: Tensor) -> Tensor:
         """Noise of the shape, dtype and device of ``like`` (N, ...), N being the number of seeds."""
         if like.shape[0] != len(self.generators):
-            raise ValueError(
-                f"{len(self.generators)} seeds were given for a batch of {like.shape[0]} samples."
-            )
+            raise ValueError(f"{len(self.generators)} seeds were given for a batch of {like.shape[0]} samples.")
         draws = [torch.randn(like.shape[1:], generator=generator) for generator in self.generators]
         return torch.stack(draws).to(like)

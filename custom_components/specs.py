@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,9 @@ from tqdm import tqdm
 from .conditioners import HistogramConditioner
 from .errors import InputError
 from .seeds import derive_seed
-from .volumes import check_scan, read_mask, read_scan
+from .volumes import Scan, check_scan, newest_change, read_mask, read_scan
 
-__all__ = ["LesionSpec", "find_lesions", "plan_lesions"]
+__all__ = ["LesionSpec", "find_lesions", "plan_lesions", "read_lesions"]
 
 Texture = str | Sequence[float] | Sequence[str] | None
 
@@ -76,6 +77,24 @@ def find_lesions(mask: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, list
     return renumber[labels], [boxes[old] for old in order]
 
 
+def read_lesions(image: str | Path, label: str | Path) -> tuple[Scan, np.ndarray, list[tuple[slice, ...]]]:
+    """A scan with its lesions' instance numbers and boxes (see :func:`find_lesions`); the last is kept in memory.
+
+    Raises:
+        InputError: as :func:`~custom_components.volumes.read_scan` and :func:`~custom_components.volumes.read_mask`.
+    """
+    scan, label = read_scan(image), Path(label)
+    return scan, *_find_cached(
+        scan.path, newest_change(scan.path), label, newest_change(label) if label.exists() else 0.0
+    )
+
+
+@lru_cache(maxsize=1)
+def _find_cached(image: Path, changed: float, label: Path, label_changed: float) -> tuple:
+    scan = read_scan(image)
+    return find_lesions(read_mask(label, scan), scan.affine)
+
+
 def box_centre_mm(box: Sequence[slice], affine: np.ndarray) -> tuple[float, ...]:
     """Centre of a bounding box in RAS+ mm."""
     middle = [(part.start + part.stop - 1) / 2 for part in box]
@@ -124,13 +143,10 @@ def plan_lesions(
     for case in tqdm(cases, desc="checking", disable=len(cases) < 5):
         scan = read_scan(case["image"])
         check_scan(scan, air_below)
-        mask = read_mask(case["label"], scan)
-        labels, boxes = find_lesions(mask, scan.affine)
+        _, labels, boxes = read_lesions(case["image"], case["label"])
         requests = _requests(case.get("texture", texture), len(boxes), case["case"])
         if earlier is not None and len(earlier) != len(boxes):
-            raise InputError(
-                f"sidecar {replay} tells of {len(earlier)} lesions, case {case['case']} has {len(boxes)}."
-            )
+            raise InputError(f"sidecar {replay} tells of {len(earlier)} lesions, case {case['case']} has {len(boxes)}.")
         for number, (box, request) in enumerate(zip(boxes, requests, strict=True), start=1):
             _check_extent(box, scan.affine, spatial_size, spacing_mm, case["label"], number)
             rng = np.random.default_rng(derive_seed(seed, case["case"], number, "texture"))

@@ -14,7 +14,7 @@ from .datasets import SCAN_SUFFIXES
 from .errors import InputError
 from .files import write_atomically
 
-__all__ = ["Scan", "check_scan", "read_mask", "read_scan", "write_scan"]
+__all__ = ["Scan", "check_scan", "newest_change", "read_mask", "read_scan", "write_scan"]
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def read_scan(path: str | Path) -> Scan:
     path = Path(path)
     if not path.exists():
         raise InputError(f"image {path} does not exist.")
-    return _read_cached(path, _newest_change(path))
+    return _read_cached(path, newest_change(path))
 
 
 @lru_cache(maxsize=1)
@@ -72,10 +72,9 @@ def _read_cached(path: Path, changed: float) -> Scan:
     return _read_dicom(path) if path.is_dir() else _read_nifti(path, "image")
 
 
-def _newest_change(path: Path) -> float:
-    return (
-        max((p.stat().st_mtime for p in path.iterdir()), default=0) if path.is_dir() else path.stat().st_mtime
-    )
+def newest_change(path: Path) -> float:
+    """When a file, or the newest file of a folder, was last written (seconds since the epoch)."""
+    return max((p.stat().st_mtime for p in path.iterdir()), default=0) if path.is_dir() else path.stat().st_mtime
 
 
 def _read_nifti(path: Path, role: str) -> Scan:
@@ -124,9 +123,7 @@ def check_scan(scan: Scan, air_below: float | None = -500.0) -> None:
     """
     values = scan.stored
     if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all():
-        raise InputError(
-            f"image {scan.path} holds {int((~np.isfinite(values)).sum())} NaN or infinite voxels."
-        )
+        raise InputError(f"image {scan.path} holds {int((~np.isfinite(values)).sum())} NaN or infinite voxels.")
     low, high = (
         scan.slope * float(values.min()) + scan.intercept,
         scan.slope * float(values.max()) + scan.intercept,
@@ -150,9 +147,7 @@ def read_mask(path: str | Path, scan: Scan) -> np.ndarray:
         raise InputError(f"mask {path} does not exist or is not a file.")
     mask = _read_nifti(path, "mask")
     if mask.stored.shape != scan.stored.shape:
-        raise InputError(
-            f"mask {path} has shape {mask.stored.shape}, its image {scan.path} has {scan.stored.shape}."
-        )
+        raise InputError(f"mask {path} has shape {mask.stored.shape}, its image {scan.path} has {scan.stored.shape}.")
     corners = np.array(np.meshgrid(*[(0, n - 1) for n in mask.stored.shape], [1])).reshape(4, -1)
     shift_mm = np.abs((mask.affine - scan.affine) @ corners).max()
     if not shift_mm < 0.1 * scan.spacing_mm.min():
@@ -160,13 +155,13 @@ def read_mask(path: str | Path, scan: Scan) -> np.ndarray:
             f"mask {path} lies on another grid than its image {scan.path}: "
             f"their corners differ by up to {shift_mm:.3g} mm."
         )
-    values = np.unique(mask.values())
-    if not np.isin(values, (0, 1)).all():
-        strange = values[~np.isin(values, (0, 1))][0]
-        raise InputError(f"mask {path} must hold 0 and 1 only, it holds {strange:g}.")
-    if values.max() == 0:
+    values = mask.values()
+    strange = values[(values != 0) & (values != 1)]
+    if strange.size:
+        raise InputError(f"mask {path} must hold 0 and 1 only, it holds {strange[0]:g}.")
+    if not values.any():
         raise InputError(f"mask {path} is empty.")
-    return mask.values() > 0
+    return values > 0
 
 
 def write_scan(scan: Scan, stored: np.ndarray, path: str | Path, description: str = "") -> None:

@@ -30,21 +30,20 @@ from tqdm import tqdm
 from custom_components.conditioners import lesion_histogram
 from custom_components.errors import InputError
 from custom_components.files import check_writable, write_atomically
+from lefusion_scripts.run import bundle_root, check_overrides
 
-DEFAULT_BUNDLE = Path(__file__).resolve().parents[1] / "bundles" / "lefusion_lidc"
 RADIUS_VOXELS = 8
 
 
-def read_config(bundle: Path, overrides: Mapping[str, Any]) -> ConfigParser:
+def read_config(bundle: str, overrides: Mapping[str, Any]) -> ConfigParser:
     """The bundle's inference configuration with ``overrides``, without progress bars and saved states."""
-    path = bundle / "configs" / "inference.json"
+    path = bundle_root(bundle) / "configs" / "inference.json"
     if not path.is_file():
         raise InputError(f"bundle {bundle} has no configs/inference.json.")
+    check_overrides([str(path)], dict(overrides))
     parser = ConfigParser()
     parser.read_config(str(path))
     for key, value in overrides.items():
-        if key not in parser:
-            raise InputError(f"unknown key {key!r}: {path} does not have it.")
         parser[key] = value
     parser["inferer"] |= {"progress": False, "on_step": None}
     return parser
@@ -85,7 +84,7 @@ def peak_memory_mb() -> float:
 
 @torch.no_grad()
 def measure(
-    bundle: Path, overrides: Mapping[str, Any], size: Sequence[int], repeats: int, threads: int | None
+    bundle: str, overrides: Mapping[str, Any], size: Sequence[int], repeats: int, threads: int | None
 ) -> dict[str, Any]:
     """All numbers. Meant for a process of its own, so that nothing else is in its memory."""
     if threads is not None:
@@ -121,7 +120,11 @@ def measure(
 
     forwards = inferer.num_forwards * (1 if inferer.guidance_scale == 1 else 2)
     bar = tqdm(total=1 + repeats * (1 + forwards), desc="measuring", unit="forward", delay=1, leave=False)
-    network.register_forward_hook(lambda *_: bar.update())
+
+    def advance(*_: Any) -> None:  # returns nothing: what a hook returns becomes the network's output
+        bar.update()
+
+    network.register_forward_hook(advance)
     seconds(forward)  # the first one also sets up what the others reuse
     times = [(seconds(forward), seconds(lesion)) for _ in range(repeats)]
     bar.close()
@@ -150,7 +153,7 @@ def measure(
 
 
 def benchmark(
-    bundle: str | None = None,
+    bundle: str = "lefusion_lidc",
     size: Sequence[int] = (64, 64, 32),
     repeats: int = 3,
     threads: int | None = None,
@@ -165,7 +168,7 @@ def benchmark(
     are neither read nor written. A fresh process does the work; its peak memory includes all libraries.
 
     Args:
-        bundle: folder of the bundle; the lung bundle by default.
+        bundle: a bundle's name or folder.
         size: voxels of the crop, (X, Y, Z).
         repeats: lesions painted; times are medians over them.
         threads: CPU threads; PyTorch's own choice by default.
@@ -196,11 +199,10 @@ def benchmark(
         check_writable(Path(json_output).parent)
     if num_inference_steps is not None:
         overrides["num_inference_steps"] = num_inference_steps
-    root = DEFAULT_BUNDLE if bundle is None else Path(bundle).resolve()
-    read_config(root, overrides)  # finds most mistakes at once
+    read_config(bundle, overrides)  # finds most mistakes at once
 
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        result = pool.submit(measure, root, overrides, size, repeats, threads).result()
+        result = pool.submit(measure, bundle, overrides, size, repeats, threads).result()
     for key, value in result.items():
         print(f"{key:<22}{f'{value:.4g}' if isinstance(value, float) else value}")
     if json_output is not None:

@@ -38,9 +38,7 @@ PLACEMENTS = (
 WINDOW = (64, 64, 32)  # voxels of 1 mm of the nodule masks
 CUBE = np.ones((3, 3, 3))  # 26-connectivity
 
-CITE_PYRADIOMICS = (
-    "van Griethuysen et al., Cancer Research 77(21):e104, 2017, doi:10.1158/0008-5472.CAN-17-0339"
-)
+CITE_PYRADIOMICS = "van Griethuysen et al., Cancer Research 77(21):e104, 2017, doi:10.1158/0008-5472.CAN-17-0339"
 CITE_LIDC = "Armato et al., Medical Physics 38(2):915-931, 2011, doi:10.1118/1.3528204"
 CITE_PYLIDC = "Hancock and Magnan, Journal of Medical Imaging 3(4):044504, 2016, doi:10.1117/1.JMI.3.4.044504"
 NOTICE = f"""ct.nii.gz is a crop of data/{CASE}_image.nrrd of the pyradiomics 3.0.1 source distribution

@@ -44,7 +44,8 @@ def demo(output_dir: str = "demo_output", bundle: str = "lefusion_lidc", seed: i
     window = sidecars[0]["settings"]["hu_window"]
     picture = out / "textures.png"
     write_atomically(
-        picture, lambda path: save_texture_grid(scan.values(), painted, mask, scan.affine, specs, window, path)
+        picture,
+        lambda path: save_texture_grid(scan.values(), painted, mask, scan.affine, specs, window, path),
     )
     print(f"\n{'nodule':8s}{'diameter':>10s}{'before':>10s}" + "".join(f"{t:>14s}" for t in textures) + "   (mean HU)")
     for i, spec in enumerate(specs):

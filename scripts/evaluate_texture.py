@@ -73,9 +73,7 @@ def read_shapes(cases: Sequence[Mapping[str, Any]], scan: Scan) -> list[np.ndarr
     return shapes
 
 
-def place_sites(
-    scan: Scan, nodules: np.ndarray, shapes: Sequence[np.ndarray], sites: int, seed: int = 0
-) -> np.ndarray:
+def place_sites(scan: Scan, nodules: np.ndarray, shapes: Sequence[np.ndarray], sites: int, seed: int = 0) -> np.ndarray:
     """Lesion masks (X, Y, Z) uint8 at lung sites free of nodules, airways and larger vessels; InputError if too few.
 
     The shapes come in random order, again where they are fewer than the sites, the large ones are placed first.
@@ -89,19 +87,14 @@ def place_sites(
     order = [i for _ in range(sites) for i in rng.permutation(len(shapes))][:sites]
     placed, boxes = np.zeros(hu.shape, dtype=np.uint8), []
     for shape in sorted((shapes[i] for i in order), key=np.sum, reverse=True):
-        for low in (
-            centres[rng.integers(len(centres), size=TRIES if len(centres) else 0)]
-            - np.array(shape.shape) // 2
-        ):
+        for low in centres[rng.integers(len(centres), size=TRIES if len(centres) else 0)] - np.array(shape.shape) // 2:
             high = low + shape.shape
             box = tuple(slice(*ends) for ends in zip(low, high, strict=True))
             if (low < 0).any() or (high > hu.shape).any() or not allowed[box][shape].all():
                 continue
             covered = hu[box][shape]
             clear = (covered < PARENCHYMA_HU).mean() >= CLEAR_FRACTION and covered.mean() > AIRWAY_HU
-            gaps_mm = [
-                (np.maximum(low - stop, start - high) * scan.spacing_mm).max() for start, stop in boxes
-            ]
+            gaps_mm = [(np.maximum(low - stop, start - high) * scan.spacing_mm).max() for start, stop in boxes]
             if clear and all(gap >= APART_MM for gap in gaps_mm):
                 placed[box][shape] = 1
                 boxes.append((low, high))
@@ -157,28 +150,20 @@ def print_report(report: Mapping[str, Any]) -> None:
         f"\n{report['sites']} sites of {report['diameters_mm'][0]} to {report['diameters_mm'][-1]} mm, ",
         end="",
     )
-    print(
-        f"{report['mean_hu_before']:.0f} HU before\n\n{'':<14}mean HU  (sd)  sd within   distance to the request of"
-    )
+    print(f"{report['mean_hu_before']:.0f} HU before\n\n{'':<14}mean HU  (sd)  sd within   distance to the request of")
     print(f"{'achieved':<36}" + "".join(f"{preset:>14}" for preset in PRESETS))
     for name, row in report["textures"].items():
         distances = "".join(f"{value:14.3f}" for value in row["distance_to_request_of"].values())
-        print(
-            f"{name:<14}{row['mean_hu']:7.0f}  ({row['sd_hu']:.0f})  {row['sd_within_hu']:6.0f}   {distances}"
-        )
+        print(f"{name:<14}{row['mean_hu']:7.0f}  ({row['sd_hu']:.0f})  {row['sd_within_hu']:6.0f}   {distances}")
     print("'none' requests nothing: its distances are to what the presets requested at the same sites.\n")
     for name, row in report["margins"].items():
-        print(
-            f"margin, {name:<36}{row['mean']:7.3f}, positive on {row['positive_percent']:.0f}% of the sites"
-        )
+        print(f"margin, {name:<36}{row['mean']:7.3f}, positive on {row['positive_percent']:.0f}% of the sites")
     print()
     for name, row in report["criteria"].items():
         print(f"{name:<64}{row['value']:8.3f}  {'met' if row['met'] else 'NOT MET'}")
 
 
-def save_picture(
-    volumes: Mapping[str, np.ndarray], mask: np.ndarray, sidecar: Mapping[str, Any], path: Path
-) -> None:
+def save_picture(volumes: Mapping[str, np.ndarray], mask: np.ndarray, sidecar: Mapping[str, Any], path: Path) -> None:
     """Six sites of different size before and after, axial, 48 mm wide, the mask outlined in the original only."""
     by_size = sorted((entry["spec"] for entry in sidecar["lesions"]), key=lambda spec: spec["voxels"])
     specs = [by_size[k] for k in np.unique(np.linspace(0, len(by_size) - 1, 6).round().astype(int))]
@@ -244,9 +229,7 @@ def evaluate_texture(
     known = ConfigParser.load_config_files(files)
     for key in overrides:
         if key.split("#")[0] not in known or key in fixed:
-            raise InputError(
-                f"unknown key {key!r}; allowed: {', '.join(k for k in known if k not in fixed)}."
-            )
+            raise InputError(f"unknown key {key!r}; allowed: {', '.join(k for k in known if k not in fixed)}.")
     if not isinstance(sites, int) or sites < 1:
         raise InputError(f"sites must be a whole number of at least 1, got {sites!r}.")
     check_writable(out)

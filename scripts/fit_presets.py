@@ -23,8 +23,8 @@ from custom_components.conditioners import NUM_BINS
 from custom_components.datasets import list_cases, split_by_patient
 from custom_components.errors import InputError
 from custom_components.files import write_atomically
+from lefusion_scripts.run import bundle_root
 
-DEFAULT_BUNDLE = Path(__file__).resolve().parents[1] / "bundles" / "lefusion_lidc"
 RESTARTS = 50
 RANK_OF_SCORE = {1: 0, 2: 0, 3: 1, 4: 1, 5: 2}  # texture score: 1 ground glass, 3 part-solid, 5 solid
 
@@ -118,7 +118,7 @@ def fit_presets(
     val_fraction: float = 0.28,
     hu_window: Sequence[float] = (-1000, 400),
     seed: int = 0,
-    bundle: str | None = None,
+    bundle: str = "lefusion_lidc",
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Cluster the training lesions' texture histograms and write the centres as named presets.
@@ -137,7 +137,7 @@ def fit_presets(
         val_fraction: share of patients held out; give what the training uses.
         hu_window: the two HU values that become -1 and 1; values outside are clipped.
         seed: of the k-means starts.
-        bundle: folder of the bundle whose training transforms read the data; the lung bundle by default.
+        bundle: name or folder of the bundle whose training transforms read the data.
         overwrite: replace an existing output.
 
     Returns:
@@ -151,11 +151,11 @@ def fit_presets(
         InputError: for an existing output without ``overwrite``, names that do not fit ``clusters``, an empty
             window, data that cannot be read, or fewer different lesions than clusters.
     """
-    root = DEFAULT_BUNDLE if bundle is None else Path(bundle)
-    config = root / "configs" / "train.json"
-    target = root / "configs" / "texture_presets.json" if output is None else Path(output)
+    configs = bundle_root(bundle) / "configs"
+    config = configs / "train.json"
+    target = configs / "texture_presets.json" if output is None else Path(output)
     if not config.is_file():
-        raise InputError(f"bundle {root} has no configs/train.json.")
+        raise InputError(f"bundle {bundle} has no configs/train.json.")
     if target.exists() and not overwrite:
         raise InputError(f"output {target} exists: pass overwrite to replace it, or another output.")
     if clusters < 1 or isinstance(names, str) or not len(set(names)) == len(names) == clusters:

@@ -245,7 +245,9 @@ def test_good_request_passes_the_check(request_):
         pytest.param(
             {"weights": {"solid": float("inf")}},
             "'solid'",
-            marks=pytest.mark.xfail(strict=True, reason="an infinite weight fails at the first random draw only"),
+            marks=pytest.mark.xfail(
+                strict=True, reason="an infinite weight fails at the first random draw only"
+            ),
         ),
         pytest.param(
             {"weights": {"solid": "much"}},
@@ -269,7 +271,9 @@ def test_bad_setting_is_refused_naming_the_fault(settings, fault):
         (json.dumps({"presets": {"solid": [float("nan")] * 16}}), "preset 'solid'.*NaN"),
         *(
             pytest.param(
-                content, "presets.json", marks=pytest.mark.xfail(strict=True, reason="raises another kind of error")
+                content,
+                "presets.json",
+                marks=pytest.mark.xfail(strict=True, reason="raises another kind of error"),
             )
             for content in ("3", '{"presets": 5}', '["a", "b", "c"]', '[{"a": 1}, [], []]')
         ),

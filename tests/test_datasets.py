@@ -44,7 +44,9 @@ def test_image_may_be_uncompressed_or_a_dicom_folder(tmp_path):
     ]
 
 
-@pytest.mark.parametrize("wrap", [lambda entries: entries, lambda entries: {"name": "x", "training": entries}])
+@pytest.mark.parametrize(
+    "wrap", [lambda entries: entries, lambda entries: {"name": "x", "training": entries}]
+)
 @pytest.mark.parametrize("given", ["folder", "file"])
 def test_datalist_paths_are_relative_to_its_file_and_keys_are_kept(tmp_path, wrap, given):
     touch(tmp_path / "scans" / "one.nii.gz", tmp_path / "scans" / "one_seg.nii.gz")
@@ -103,8 +105,14 @@ def test_empty_images_folder_holds_no_cases(tmp_path):
         ("[]", "holds no cases"),
         ('[{"image": "a.nii.gz", "label": "a.nii.gz"}, {"image": "a.nii.gz"}]', "entry 1 .*'label'"),
         ('["a.nii.gz"]', "entry 0 .*'image'"),
-        ('[{"image": "a.nii.gz", "label": "gone.nii.gz"}]', r"label .*gone\.nii\.gz of case a does not exist"),
-        ('[{"image": "gone.nii.gz", "label": "a.nii.gz"}]', r"image .*gone\.nii\.gz of case gone does not exist"),
+        (
+            '[{"image": "a.nii.gz", "label": "gone.nii.gz"}]',
+            r"label .*gone\.nii\.gz of case a does not exist",
+        ),
+        (
+            '[{"image": "gone.nii.gz", "label": "a.nii.gz"}]',
+            r"image .*gone\.nii\.gz of case gone does not exist",
+        ),
         pytest.param(
             '[{"image": 3, "label": "a.nii.gz"}]',
             "entry 0",
@@ -126,7 +134,9 @@ def test_real_nodules_are_listed_with_their_patients(data_dir):
         pytest.skip(f"no folder {folder}")
     cases = list_cases(folder)
     assert len(cases) == len(list((folder / "images").glob("*.nii.gz")))
-    assert {case["case"] + ".nii.gz" for case in cases} == {path.name for path in (folder / "images").iterdir()}
+    assert {case["case"] + ".nii.gz" for case in cases} == {
+        path.name for path in (folder / "images").iterdir()
+    }
     assert all(case["case"].startswith(case["patient"]) for case in cases)
 
 
@@ -234,7 +244,9 @@ class Draw(Randomizable, Transform):
 
 def dataset(**settings) -> ReproducibleDataset:
     return ReproducibleDataset(
-        [{"x": i} for i in range(4)], [Count(), Draw()], **{"seed": 3, "progress": False, "num_workers": 1, **settings}
+        [{"x": i} for i in range(4)],
+        [Count(), Draw()],
+        **{"seed": 3, "progress": False, "num_workers": 1, **settings},
     )
 
 
@@ -256,7 +268,11 @@ def test_draws_depend_on_neither_order_nor_history_nor_global_generators():
 
 def test_draws_leave_global_generators_alone():
     data = dataset()
-    numpy_state, torch_state, python_state = np.random.get_state()[1].copy(), torch.get_rng_state(), random.getstate()
+    numpy_state, torch_state, python_state = (
+        np.random.get_state()[1].copy(),
+        torch.get_rng_state(),
+        random.getstate(),
+    )
     draws(data)
     assert (np.random.get_state()[1] == numpy_state).all()
     assert torch.equal(torch.get_rng_state(), torch_state)
@@ -287,7 +303,9 @@ def test_loader_workers_do_not_change_the_draws(num_workers):
     data.set_epoch(4)
     loader = DataLoader(data, batch_size=3, num_workers=num_workers)
     got = [
-        (float(draw), int(seed)) for batch in loader for draw, seed in zip(batch["draw"], batch["seed"], strict=True)
+        (float(draw), int(seed))
+        for batch in loader
+        for draw, seed in zip(batch["draw"], batch["seed"], strict=True)
     ]
     assert got == [expected[i] for i in range(8)]
 

@@ -126,7 +126,9 @@ def test_each_class_follows_its_own_histogram():
     abar = NoiseSchedule(T).alpha_bar(45)
     for i, (m, variance) in enumerate(map(moments, (bump(2), bump(13)))):
         expected = -np.sqrt(1 - abar) * m / (abar * variance + 1 - abar)
-        torch.testing.assert_close(velocity[0, i], torch.full(GRID, expected, dtype=torch.float32), rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(
+            velocity[0, i], torch.full(GRID, expected, dtype=torch.float32), rtol=1e-3, atol=1e-4
+        )
 
 
 def same_moments() -> tuple[np.ndarray, np.ndarray]:
@@ -156,7 +158,9 @@ def test_histogram_s_shape_acts_through_attention_and_through_the_embedding(path
 def test_different_histograms_give_different_outputs_without_training():
     x, t = state(samples=1), torch.tensor([25])
     with torch.no_grad():
-        dark, bright, null = (tiny()(x, t, context) for context in (as_context(bump(3)), as_context(bump(12)), None))
+        dark, bright, null = (
+            tiny()(x, t, context) for context in (as_context(bump(3)), as_context(bump(12)), None)
+        )
     assert (dark - bright).abs().mean() > 0.1
     assert (dark - null).abs().mean() > 0.05
 
@@ -172,9 +176,7 @@ def test_mask_and_surroundings_reach_the_output():
 def test_every_parameter_is_trained():
     network = tiny(trained=True).train()
     network(state(), torch.tensor([3, 40]), as_context(bump(4), bump(9))).square().mean().backward()
-    silent = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()]
-    # A bias in front of a softmax over keys shifts all of them alike, and acts on nothing.
-    assert [name for name in silent if "to_k" not in name] == []
+    assert [name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()] == []
 
 
 def test_samples_of_a_batch_do_not_mix():
@@ -187,12 +189,13 @@ def test_samples_of_a_batch_do_not_mix():
             torch.testing.assert_close(together[k : k + 1], alone, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
 def test_traced_network_gives_the_same_output():
     network = tiny(trained=True)
     example = (state(), torch.tensor([3, 40]), as_context(bump(4), bump(9)))
     traced = torch.jit.trace(network, example, check_trace=False)
     other = (state(seed=1), torch.tensor([49, 0]), torch.cat([as_context(bump(12)), torch.zeros(1, 1, 16)]))
-    with torch.no_grad():
+    with torch.no_grad(), torch.jit.optimized_execution(False):
         torch.testing.assert_close(traced(*other), network(*other))
 
 

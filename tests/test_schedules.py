@@ -117,7 +117,11 @@ def test_add_noise_mixes_each_sample_at_its_own_timestep():
 
 def test_coefficients_keep_dtype_and_fit_any_number_of_axes():
     schedule = NoiseSchedule(10)
-    for dtype, shape in ((torch.float32, (2, 3)), (torch.bfloat16, (2, 1, 4, 4)), (torch.float64, (2, 1, 2, 2, 2))):
+    for dtype, shape in (
+        (torch.float32, (2, 3)),
+        (torch.bfloat16, (2, 1, 4, 4)),
+        (torch.float64, (2, 1, 2, 2, 2)),
+    ):
         a, b = schedule.coefficients(torch.tensor([0, 9]), torch.zeros(shape, dtype=dtype))
         assert a.dtype == b.dtype == dtype
         assert a.shape == b.shape == (2, *[1] * (len(shape) - 1))
@@ -200,7 +204,12 @@ def test_noising_in_two_stages_is_noising_at_once(s, t):
 
 @pytest.mark.parametrize(
     ("arguments", "named"),
-    [((0,), "num_train_timesteps"), ((-3,), "num_train_timesteps"), ((10, 0.0), "max_beta"), ((10, 1.0), "max_beta")],
+    [
+        ((0,), "num_train_timesteps"),
+        ((-3,), "num_train_timesteps"),
+        ((10, 0.0), "max_beta"),
+        ((10, 1.0), "max_beta"),
+    ],
 )
 def test_impossible_schedules_are_refused_by_name(arguments, named):
     with pytest.raises(ValueError, match=named):
@@ -212,7 +221,28 @@ def test_impossible_schedules_are_refused_by_name(arguments, named):
 
 def test_walk_starts_as_the_paper_prints_it():
     """Appendix F: initial step 300, recurrent length 2, sampling frequency 2."""
-    printed = [300, 299, 298, 299, 300, 299, 298, 297, 296, 297, 298, 297, 296, 295, 294, 295, 296, 295, 294, 293]
+    printed = [
+        300,
+        299,
+        298,
+        299,
+        300,
+        299,
+        298,
+        297,
+        296,
+        297,
+        298,
+        297,
+        296,
+        295,
+        294,
+        295,
+        296,
+        295,
+        294,
+        293,
+    ]
     assert resampling_walk(301, 2, 2)[: len(printed)] == printed
 
 

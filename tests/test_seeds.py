@@ -18,7 +18,16 @@ def test_seed_is_the_same_on_every_machine():
 def test_seeds_differ_with_every_part_and_with_their_order():
     seeds = [
         derive_seed(*parts)
-        for parts in [(0, "a", 1), (1, "a", 1), (0, "b", 1), (0, "a", 2), (0, 1, "a"), (0, "a"), (0, "a1"), ("0a", 1)]
+        for parts in [
+            (0, "a", 1),
+            (1, "a", 1),
+            (0, "b", 1),
+            (0, "a", 2),
+            (0, 1, "a"),
+            (0, "a"),
+            (0, "a1"),
+            ("0a", 1),
+        ]
     ]
     assert len(set(seeds)) == len(seeds)
 

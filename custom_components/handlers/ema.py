@@ -19,9 +19,7 @@ class EMAHandler(IgniteEMAHandler):
         interval: iterations between updates.
     """
 
-    def __init__(
-        self, network: nn.Module, decay: float = 0.995, start: int = 2000, interval: int = 10
-    ) -> None:
+    def __init__(self, network: nn.Module, decay: float = 0.995, start: int = 2000, interval: int = 10) -> None:
         super().__init__(network, momentum=1 - decay)
         self.start, self.interval = start, interval
 

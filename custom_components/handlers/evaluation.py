@@ -50,7 +50,12 @@ class LesionEvaluation:
         overwrite: bool = False,
         pictures: int = 8,
     ) -> None:
-        self.output_dir, self.window, self.overwrite, self.pictures = Path(output_dir), window, overwrite, pictures
+        self.output_dir, self.window, self.overwrite, self.pictures = (
+            Path(output_dir),
+            window,
+            overwrite,
+            pictures,
+        )
         self.rows: list[dict[str, Any]] = []
         self.shown: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
 

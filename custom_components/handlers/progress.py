@@ -109,9 +109,7 @@ class SamplePicture:
                 break
         path = self.output_dir / f"samples_epoch_{engine.state.epoch:04d}.png"
         picture: list = []
-        write_atomically(
-            path, lambda temporary: picture.append(save_sample_grid(rows[: self.count], temporary))
-        )
+        write_atomically(path, lambda temporary: picture.append(save_sample_grid(rows[: self.count], temporary)))
         if self.writer is not None:
             self.writer.add_image("samples", picture[0], engine.state.epoch, dataformats="HWC")
 

@@ -20,8 +20,8 @@ from ..grids import from_crop
 from ..metrics import histogram_distance
 from ..panels import save_case_panel
 from ..provenance import DESCRIPTION, build_sidecar
-from ..specs import find_lesions
-from ..volumes import read_mask, read_scan, write_scan
+from ..specs import read_lesions
+from ..volumes import write_scan
 
 __all__ = ["LesionSaver"]
 
@@ -89,9 +89,7 @@ class LesionSaver:
                 continue
             existing = [path for path in paths.values() if path.exists()]
             if existing and not self.resume:
-                raise InputError(
-                    f"{existing[0]} exists already: pass --overwrite true or another --output_dir."
-                )
+                raise InputError(f"{existing[0]} exists already: pass --overwrite true or another --output_dir.")
 
     def pending(self) -> list[Mapping[str, Any]]:
         """The lesions still to paint: all of them, or with ``resume`` those of cases without a sidecar."""
@@ -109,9 +107,7 @@ class LesionSaver:
 
     def __call__(self, engine: Engine) -> None:
         batch, predictions = engine.state.batch, engine.state.output
-        painted = (
-            predictions["pred"] if isinstance(predictions, Mapping) else [p["pred"] for p in predictions]
-        )
+        painted = predictions["pred"] if isinstance(predictions, Mapping) else [p["pred"] for p in predictions]
         for i, index in enumerate(int(number) for number in batch["index"]):
             self.crops[index] = (
                 np.asarray(torch.as_tensor(painted[i][0]).float().cpu()),
@@ -127,9 +123,8 @@ class LesionSaver:
     def finish(self, numbers: Sequence[int]) -> None:
         """Pastes a case's lesions and writes its files."""
         first = self.lesions[numbers[0]]
-        scan = read_scan(first["image"])
-        mask = read_mask(first["label"], scan)
-        labels, _ = find_lesions(mask, scan.affine)
+        scan, labels, _ = read_lesions(first["image"], first["label"])
+        mask = labels > 0
         stored = scan.stored.copy()
         entries = []
         low, high = self.window
@@ -158,9 +153,7 @@ class LesionSaver:
                 }
             )
         if not np.array_equal(stored[~mask], scan.stored[~mask]):
-            raise RuntimeError(
-                f"case {first['spec'].case}: voxels outside the mask changed; nothing was written."
-            )
+            raise RuntimeError(f"case {first['spec'].case}: voxels outside the mask changed; nothing was written.")
         paths = self.paths(first["spec"].case)
         sidecar = build_sidecar(
             first["image"],
@@ -174,9 +167,7 @@ class LesionSaver:
         )
         paths["sidecar"].unlink(missing_ok=True)
         write_scan(scan, stored, paths["image"], DESCRIPTION)
-        write_scan(
-            scan, labels.astype(np.uint8 if labels.max() < 256 else np.int16), paths["mask"], DESCRIPTION
-        )
+        write_scan(scan, labels.astype(np.uint8 if labels.max() < 256 else np.int16), paths["mask"], DESCRIPTION)
         if self.panel:
             specs = [self.lesions[number]["spec"] for number in numbers]
             before, after = scan.values(), (scan.slope * stored + scan.intercept).astype(np.float32)

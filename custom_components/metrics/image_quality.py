@@ -31,7 +31,10 @@ def ssim(real: np.ndarray, painted: np.ndarray, mask: np.ndarray, data_range: fl
         (crop, lesion), each at most 1.
     """
     score, local = structural_similarity(
-        np.asarray(real, dtype=np.float64), np.asarray(painted, dtype=np.float64), data_range=data_range, full=True
+        np.asarray(real, dtype=np.float64),
+        np.asarray(painted, dtype=np.float64),
+        data_range=data_range,
+        full=True,
     )
     return float(score), float(local[mask].mean())
 

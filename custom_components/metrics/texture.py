@@ -7,9 +7,7 @@ import numpy as np
 __all__ = ["histogram_distance"]
 
 
-def histogram_distance(
-    first: np.ndarray, second: np.ndarray, value_range: tuple[float, float] = (-1, 1)
-) -> float:
+def histogram_distance(first: np.ndarray, second: np.ndarray, value_range: tuple[float, float] = (-1, 1)) -> float:
     """Earth mover's distance (Wasserstein-1) between two histograms over the same bins, in units of the range.
 
     Args:

@@ -87,9 +87,7 @@ class HistogramUNet(nn.Module):
         )
         self.bin_embedding = nn.Parameter(0.02 * torch.randn(out_channels * num_bins, context_dim))
         self.bin_height = nn.Linear(1, context_dim)
-        self.register_buffer(
-            "bin_centres", (torch.arange(num_bins) + 0.5) * 2 / num_bins - 1, persistent=False
-        )
+        self.register_buffer("bin_centres", (torch.arange(num_bins) + 0.5) * 2 / num_bins - 1, persistent=False)
         alphas_cumprod = NoiseSchedule(num_train_timesteps).alphas_cumprod
         self.register_buffer("alphas_cumprod", alphas_cumprod, persistent=False)
 

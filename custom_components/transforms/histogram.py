@@ -39,9 +39,7 @@ class LesionHistogramd(MapTransform):
         out = dict(data)
         for key in self.key_iterator(out):
             image = torch.as_tensor(out[key])[0]
-            rows = [
-                lesion_histogram(image, mask, self.num_bins) for mask in torch.as_tensor(out[self.mask_key])
-            ]
+            rows = [lesion_histogram(image, mask, self.num_bins) for mask in torch.as_tensor(out[self.mask_key])]
             out[self.histogram_key] = torch.stack(rows)
         return out
 
@@ -49,9 +47,7 @@ class LesionHistogramd(MapTransform):
 class RandDropConditiond(RandomizableTransform, MapTransform):
     """Replaces a condition by the null condition (zeros) with probability ``prob``, for classifier-free guidance."""
 
-    def __init__(
-        self, keys: KeysCollection = "histogram", prob: float = 0.1, allow_missing_keys: bool = False
-    ) -> None:
+    def __init__(self, keys: KeysCollection = "histogram", prob: float = 0.1, allow_missing_keys: bool = False) -> None:
         MapTransform.__init__(self, keys, allow_missing_keys)
         RandomizableTransform.__init__(self, prob)
 

@@ -60,10 +60,7 @@ class RandCropToLesiond(Randomizable, MapTransform):
         for key in self.key_iterator(out):
             shape = out[key].shape[1:]
             before = [max(0, -start) for start in self.start]
-            after = [
-                max(0, start + size - n)
-                for start, size, n in zip(self.start, self.roi_size, shape, strict=True)
-            ]
+            after = [max(0, start + size - n) for start, size, n in zip(self.start, self.roi_size, shape, strict=True)]
             first = [start + pad for start, pad in zip(self.start, before, strict=True)]
             padded = out[key]
             if any(before) or any(after):

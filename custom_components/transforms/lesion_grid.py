@@ -11,9 +11,8 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
-from ..grids import crop_affine, to_crop
-from ..specs import LesionSpec, find_lesions
-from ..volumes import read_mask, read_scan
+from ..grids import covering_box, crop_affine, resample, shifted
+from ..specs import LesionSpec, read_lesions
 
 __all__ = ["LesionCropd"]
 
@@ -50,11 +49,13 @@ class LesionCropd(MapTransform):
         out = dict(data)
         spec: LesionSpec = out.pop(self.spec_key)
         for key in self.key_iterator(out):
-            scan = read_scan(out[key])
-            labels, _ = find_lesions(read_mask(out[self.mask_key], scan), scan.affine)
+            scan, labels, _ = read_lesions(out[key], out[self.mask_key])
             affine = crop_affine(spec.centre_mm, scan.affine, self.spatial_size, self.spacing_mm)
-            image = to_crop(scan.values(), scan.affine, affine, self.spatial_size)
-            share = to_crop(labels == spec.lesion, scan.affine, affine, self.spatial_size, outside="zeros")
+            box = covering_box(affine, self.spatial_size, scan.affine, scan.stored.shape)
+            grids = shifted(scan.affine, box), affine, self.spatial_size
+            image = resample(scan.values(box), *grids, padding_mode="border")
+            lesion = (labels[box] == spec.lesion).astype(np.float32)
+            share = resample(lesion, *grids, padding_mode="zeros")
             # A lesion thinner than the crop's voxels never fills half of one: keep its fullest voxels.
             mask = share >= min(0.5, max(float(share.max()) / 2, 1e-3))
             out[key] = MetaTensor(torch.from_numpy(image)[None], affine=torch.as_tensor(affine))

@@ -1,0 +1,66 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+
+from custom_components.errors import InputError
+from custom_components.files import check_writable, file_hash, write_atomically
+
+
+def test_file_appears_whole_and_alone(tmp_path):
+    target = tmp_path / "new" / "folder" / "a.nii.gz"
+    during = []
+
+    def write(path):
+        path.write_text("whole")
+        during.extend([path.name, target.exists()])
+
+    write_atomically(target, write)
+    assert target.read_text() == "whole"
+    assert during[0].endswith("a.nii.gz")
+    assert during[1] is False
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_file_is_replaced(tmp_path):
+    target = tmp_path / "a.txt"
+    target.write_text("old")
+    write_atomically(str(target), lambda path: path.write_text("new"))
+    assert target.read_text() == "new"
+
+
+def test_failing_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    target = tmp_path / "a.txt"
+    target.write_text("old")
+
+    def write(path):
+        path.write_text("half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(target, write)
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_hash_is_sha256_of_a_file_or_of_a_folder_s_files_in_order(tmp_path):
+    (tmp_path / "b").write_bytes(b"second")
+    (tmp_path / "a").write_bytes(b"first")
+    assert file_hash(tmp_path / "a") == hashlib.sha256(b"first").hexdigest()
+    assert file_hash(tmp_path) == hashlib.sha256(b"firstsecond").hexdigest()
+
+
+def test_writable_folder_need_not_exist_yet(tmp_path):
+    check_writable(tmp_path)
+    check_writable(tmp_path / "new" / "folder")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("below", ["", "folder"])
+def test_file_in_the_folder_s_place_is_refused(tmp_path, below):
+    (tmp_path / "taken").touch()
+    with pytest.raises(InputError, match=r"output_dir .*taken"):
+        check_writable(tmp_path / "taken" / below)
