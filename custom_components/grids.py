@@ -9,7 +9,7 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import SpatialResample
 
-__all__ = ["covering_box", "crop_affine", "from_crop", "resample", "shifted"]
+__all__ = ["covering_box", "crop_affine", "from_crop", "resample", "shifted", "to_crop"]
 
 
 def crop_affine(
@@ -71,6 +71,17 @@ def resample(
         .numpy()
         .astype(np.float32)
     )
+
+
+def to_crop(
+    values: np.ndarray, scan_affine: np.ndarray, affine: np.ndarray, shape: Sequence[int], outside: str = "border"
+) -> np.ndarray:
+    """A volume's values (X, Y, Z) on another grid, float32; only the part under that grid is touched.
+
+    Beyond the volume, ``outside`` is ``border`` (its edge is repeated) or ``zeros``.
+    """
+    box = covering_box(affine, shape, scan_affine, values.shape)
+    return resample(np.asarray(values[box], dtype=np.float32), shifted(scan_affine, box), affine, shape, outside)
 
 
 def from_crop(crop: np.ndarray, affine: np.ndarray, scan_affine: np.ndarray, box: Sequence[slice]) -> np.ndarray:

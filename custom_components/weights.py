@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from monai.networks.utils import copy_model_state
 from torch import nn
 
 from .errors import InputError
 
-__all__ = ["load_weights"]
+__all__ = ["initialise", "load_weights"]
 
 
 def load_weights(network: nn.Module, path: str | Path) -> nn.Module:
@@ -19,16 +20,7 @@ def load_weights(network: nn.Module, path: str | Path) -> nn.Module:
     Raises:
         InputError: where the file is missing, unreadable, or its first key or shape that differs does not fit.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"weights file {path} does not exist.")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise InputError(f"cannot read weights from {path}: {str(error).splitlines()[0]}") from error
-    state = state.get("model", state) if isinstance(state, Mapping) else state
-    if not isinstance(state, Mapping):
-        raise InputError(f"weights file {path} holds a {type(state).__name__}, not a state dict.")
+    state = read_state_dict(path)
     wanted = network.state_dict()
     for key in [*wanted, *state]:
         if key not in state:
@@ -42,3 +34,37 @@ def load_weights(network: nn.Module, path: str | Path) -> nn.Module:
             )
     network.load_state_dict(state)
     return network.eval()
+
+
+def read_state_dict(path: str | Path) -> Mapping[str, torch.Tensor]:
+    """The state dict of a weights file, tensors only; InputError where it cannot be read."""
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"weights file {path} does not exist.")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise InputError(f"cannot read weights from {path}: {str(error).splitlines()[0]}") from error
+    state = state.get("model", state) if isinstance(state, Mapping) else state
+    if not isinstance(state, Mapping):
+        raise InputError(f"weights file {path} holds a {type(state).__name__}, not a state dict.")
+    return state
+
+
+def initialise(network: nn.Module, path: str | Path | None = None) -> nn.Module:
+    """Starts a training from earlier weights: copies every tensor of the file that fits the network by name and shape.
+
+    Args:
+        network: what will be trained; parts that the file lacks keep their own initialisation.
+        path: a state dict (tensors only); None leaves the network as it is.
+
+    Raises:
+        InputError: where the file is missing or unreadable, or nothing in it fits.
+    """
+    if path is None:
+        return network
+    fitting, unchanged = copy_model_state(network, read_state_dict(path), inplace=True)[1:]
+    if not fitting:
+        raise InputError(f"nothing in weights file {path} fits the network.")
+    print(f"initialised {len(fitting)} tensors from {path}; {len(unchanged)} keep their own initialisation")
+    return network

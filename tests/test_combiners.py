@@ -39,9 +39,7 @@ def test_combination_is_the_sum_of_masked_channels_over_the_background(classes):
     channels = rng.normal(size=(2, classes, *GRID)).astype(np.float32)
     background = rng.normal(size=(2, 1, *GRID)).astype(np.float32)
     masks = disjoint_masks(classes).numpy()
-    expected = (channels * masks).sum(axis=1, keepdims=True) + background * (
-        1 - masks.sum(axis=1, keepdims=True)
-    )
+    expected = (channels * masks).sum(axis=1, keepdims=True) + background * (1 - masks.sum(axis=1, keepdims=True))
     got = MultiChannelCombiner(classes).combine(*map(torch.tensor, (channels, masks, background)))
     np.testing.assert_allclose(got.numpy(), expected, rtol=1e-6, atol=1e-7)
 
@@ -67,8 +65,7 @@ def test_background_is_bit_exact_whatever_the_channels_hold_there():
 def test_result_has_the_background_s_dtype():
     image = torch.rand(1, 1, *GRID, dtype=torch.float64)
     assert (
-        MultiChannelCombiner(1).combine(torch.rand(1, 1, *GRID), torch.ones(1, 1, *GRID), image).dtype
-        == torch.float64
+        MultiChannelCombiner(1).combine(torch.rand(1, 1, *GRID), torch.ones(1, 1, *GRID), image).dtype == torch.float64
     )
 
 

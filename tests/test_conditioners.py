@@ -245,9 +245,7 @@ def test_good_request_passes_the_check(request_):
         pytest.param(
             {"weights": {"solid": float("inf")}},
             "'solid'",
-            marks=pytest.mark.xfail(
-                strict=True, reason="an infinite weight fails at the first random draw only"
-            ),
+            marks=pytest.mark.xfail(strict=True, reason="an infinite weight fails at the first random draw only"),
         ),
         pytest.param(
             {"weights": {"solid": "much"}},

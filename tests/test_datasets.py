@@ -44,9 +44,7 @@ def test_image_may_be_uncompressed_or_a_dicom_folder(tmp_path):
     ]
 
 
-@pytest.mark.parametrize(
-    "wrap", [lambda entries: entries, lambda entries: {"name": "x", "training": entries}]
-)
+@pytest.mark.parametrize("wrap", [lambda entries: entries, lambda entries: {"name": "x", "training": entries}])
 @pytest.mark.parametrize("given", ["folder", "file"])
 def test_datalist_paths_are_relative_to_its_file_and_keys_are_kept(tmp_path, wrap, given):
     touch(tmp_path / "scans" / "one.nii.gz", tmp_path / "scans" / "one_seg.nii.gz")
@@ -134,9 +132,7 @@ def test_real_nodules_are_listed_with_their_patients(data_dir):
         pytest.skip(f"no folder {folder}")
     cases = list_cases(folder)
     assert len(cases) == len(list((folder / "images").glob("*.nii.gz")))
-    assert {case["case"] + ".nii.gz" for case in cases} == {
-        path.name for path in (folder / "images").iterdir()
-    }
+    assert {case["case"] + ".nii.gz" for case in cases} == {path.name for path in (folder / "images").iterdir()}
     assert all(case["case"].startswith(case["patient"]) for case in cases)
 
 
@@ -303,9 +299,7 @@ def test_loader_workers_do_not_change_the_draws(num_workers):
     data.set_epoch(4)
     loader = DataLoader(data, batch_size=3, num_workers=num_workers)
     got = [
-        (float(draw), int(seed))
-        for batch in loader
-        for draw, seed in zip(batch["draw"], batch["seed"], strict=True)
+        (float(draw), int(seed)) for batch in loader for draw, seed in zip(batch["draw"], batch["seed"], strict=True)
     ]
     assert got == [expected[i] for i in range(8)]
 

@@ -62,9 +62,7 @@ def test_training_batch_holds_what_the_inferer_and_the_loss_take(device, classes
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction", "sample"])
 def test_target_follows_what_the_network_predicts(prediction_type):
     schedule = NoiseSchedule(T)
-    inputs, target, _, drawn = LesionDiffusionPrepareBatch(schedule, 2, prediction_type)(
-        batch_of(items(4, 2)), "cpu"
-    )
+    inputs, target, _, drawn = LesionDiffusionPrepareBatch(schedule, 2, prediction_type)(batch_of(items(4, 2)), "cpu")
     abar = torch.tensor([schedule.alpha_bar(int(t)) for t in drawn["timesteps"]]).view(-1, 1, 1, 1, 1)
     x_0, noise = inputs[:, :1].expand(-1, 2, -1, -1, -1), drawn["noise"]
     expected = {
@@ -136,9 +134,7 @@ def test_supervised_trainer_minimises_the_lesion_focused_loss():
     with torch.no_grad():
         abar = torch.tensor([schedule.alpha_bar(int(t)) for t in drawn["timesteps"]]).view(-1, 1, 1, 1, 1)
         x_t = abar.sqrt() * inputs[:, :1] + (1 - abar).sqrt() * drawn["noise"]
-        prediction = network.layer(
-            torch.cat([torch.where(inputs[:, 1:] > 0, x_t, inputs[:, :1]), inputs[:, 1:]], 1)
-        )
+        prediction = network.layer(torch.cat([torch.where(inputs[:, 1:] > 0, x_t, inputs[:, :1]), inputs[:, 1:]], 1))
         error = (prediction - drawn["noise"]).abs()
         expected = torch.stack([error[k][inputs[k, 1:] > 0].mean() for k in range(4)]).mean()
     trainer = SupervisedTrainer(
@@ -152,9 +148,7 @@ def test_supervised_trainer_minimises_the_lesion_focused_loss():
         inferer=inferer,
         decollate=False,
     )
-    trainer.add_event_handler(
-        "ITERATION_COMPLETED", lambda engine: losses.append(engine.state.output["loss"].item())
-    )
+    trainer.add_event_handler("ITERATION_COMPLETED", lambda engine: losses.append(engine.state.output["loss"].item()))
     trainer.run()
     assert losses[0] == pytest.approx(float(expected), rel=1e-5)
     assert losses[-1] < 0.8 * losses[0]

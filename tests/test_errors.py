@@ -41,9 +41,7 @@ def test_loop_of_causes_ends():
 
 def run(statement: str, repo_root) -> subprocess.CompletedProcess:
     code = f"from custom_components.errors import *\ninstall_excepthook()\n{statement}\n"
-    return subprocess.run(
-        [sys.executable, "-c", code], cwd=repo_root, capture_output=True, text=True, check=False
-    )
+    return subprocess.run([sys.executable, "-c", code], cwd=repo_root, capture_output=True, text=True, check=False)
 
 
 def test_user_reads_one_sentence_and_the_exit_code_is_not_0(repo_root):

@@ -59,9 +59,7 @@ def averages(start: int, interval: int, decay: float, iterations: int = 12) -> l
 
     engine = Engine(step)
     handler.attach(engine)
-    engine.add_event_handler(
-        Events.ITERATION_COMPLETED, lambda _: found.append(handler.ema_model.value.item())
-    )
+    engine.add_event_handler(Events.ITERATION_COMPLETED, lambda _: found.append(handler.ema_model.value.item()))
     engine.run(range(4), max_epochs=iterations // 4)
     assert network.value.item() == iterations**2
     return found
@@ -209,9 +207,7 @@ def run_with_metrics(folder: Path, values: list[float], epochs: int | None = Non
     """A run that is validated after each epoch; the weight is the epoch's number. Returns what model.pt holds then."""
     network, best = Weight(), []
     evaluator = Engine(lambda engine, batch: None)
-    checkpoint = AtomicCheckpoint(
-        folder, {"network": network}, weights=network, evaluator=evaluator, **settings
-    )
+    checkpoint = AtomicCheckpoint(folder, {"network": network}, weights=network, evaluator=evaluator, **settings)
     trainer = Engine(lambda engine, batch: network.set(float(engine.state.epoch)))
 
     def validate(engine):
@@ -223,9 +219,7 @@ def run_with_metrics(folder: Path, values: list[float], epochs: int | None = Non
     model = folder / "model.pt"
     trainer.add_event_handler(
         Events.EPOCH_COMPLETED,
-        lambda _: best.append(
-            torch.load(model, weights_only=True)["value"].item() if model.exists() else None
-        ),
+        lambda _: best.append(torch.load(model, weights_only=True)["value"].item() if model.exists() else None),
     )
     trainer.run([0], max_epochs=epochs or len(values))
     return best
@@ -300,9 +294,7 @@ def test_only_the_first_process_writes(tmp_path, monkeypatch):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.xfail(
-    strict=True, reason="MONAI's trainer makes its scaler in run(), after handlers are attached"
-)
+@pytest.mark.xfail(strict=True, reason="MONAI's trainer makes its scaler in run(), after handlers are attached")
 def test_gradient_scaler_made_when_the_run_begins_is_saved_and_restored(tmp_path):
     class Scaler:
         def __init__(self, scale):

@@ -131,9 +131,7 @@ def test_background_is_bit_exact_outside_mask(context, sampler, settings):
 def test_background_is_bit_exact_outside_mask_under_bfloat16_autocast(context):
     inputs = example()
     network = Convolution(1 if context == "diffused" else 2)
-    inferer = LesionInpaintingInferer(
-        NoiseSchedule(T), context=context, num_inference_steps=3, amp_dtype="bfloat16"
-    )
+    inferer = LesionInpaintingInferer(NoiseSchedule(T), context=context, num_inference_steps=3, amp_dtype="bfloat16")
     result = inferer(inputs, network)
     assert network.dtypes == [torch.bfloat16] * 3
     assert result.dtype == torch.float32
@@ -165,9 +163,7 @@ def test_empty_mask_gives_back_the_image():
 def test_inputs_are_left_as_they_were():
     inputs, condition = example(), histograms()
     kept, kept_condition = inputs.clone(), condition.clone()
-    LesionInpaintingInferer(NoiseSchedule(T), num_inference_steps=3)(
-        inputs, FakeNetwork(), condition=condition
-    )
+    LesionInpaintingInferer(NoiseSchedule(T), num_inference_steps=3)(inputs, FakeNetwork(), condition=condition)
     assert torch.equal(inputs, kept)
     assert torch.equal(condition, kept_condition)
 
@@ -259,9 +255,7 @@ def trajectory(image, mask, num_steps, jump, constant, context, clip):
 @pytest.mark.parametrize(("num_steps", "jump"), [(4, 1), (4, 2), (5, 2)])
 @pytest.mark.parametrize("constant", [0.0, 0.5])
 @pytest.mark.parametrize("clip", [True, False])
-def test_trajectory_with_constant_noise_equals_the_equations_written_out(
-    context, num_steps, jump, constant, clip
-):
+def test_trajectory_with_constant_noise_equals_the_equations_written_out(context, num_steps, jump, constant, clip):
     inputs = example(samples=1)
     inferer = LesionInpaintingInferer(
         NoiseSchedule(T),
@@ -370,9 +364,7 @@ def test_sample_does_not_depend_on_what_shares_its_batch(context):
     )
     together = inferer(inputs, FakeNetwork(), condition=condition, seeds=seeds)
     for k in range(3):
-        alone = inferer(
-            inputs[k : k + 1], FakeNetwork(), condition=condition[k : k + 1], seeds=seeds[k : k + 1]
-        )
+        alone = inferer(inputs[k : k + 1], FakeNetwork(), condition=condition[k : k + 1], seeds=seeds[k : k + 1])
         torch.testing.assert_close(together[k : k + 1], alone, rtol=1e-5, atol=1e-6)
     turned = inferer(inputs.flip(0), FakeNetwork(), condition=condition.flip(0), seeds=seeds[::-1])
     torch.testing.assert_close(together, turned.flip(0), rtol=1e-5, atol=1e-6)
@@ -392,9 +384,7 @@ def test_run_seed_is_used_where_the_call_gives_none():
     inputs[1] = inputs[0]
 
     def paint(seed):
-        return LesionInpaintingInferer(NoiseSchedule(T), num_inference_steps=3, seed=seed)(
-            inputs, FakeNetwork()
-        )
+        return LesionInpaintingInferer(NoiseSchedule(T), num_inference_steps=3, seed=seed)(inputs, FakeNetwork())
 
     assert torch.equal(paint(1), paint(1))
     assert not torch.equal(paint(1), paint(2))
@@ -403,9 +393,7 @@ def test_run_seed_is_used_where_the_call_gives_none():
 
 def test_wrong_number_of_seeds_is_refused():
     with pytest.raises(ValueError, match=r"3 seeds.*batch of 2"):
-        LesionInpaintingInferer(NoiseSchedule(T), num_inference_steps=2)(
-            example(), FakeNetwork(), seeds=[1, 2, 3]
-        )
+        LesionInpaintingInferer(NoiseSchedule(T), num_inference_steps=2)(example(), FakeNetwork(), seeds=[1, 2, 3])
 
 
 # ----------------------------------------------------------------------------------------- what the network sees
@@ -427,9 +415,7 @@ def test_num_forwards_counts_the_network_s_calls(settings, expected):
 
 def test_network_is_called_at_the_chosen_timesteps():
     network = FakeNetwork()
-    LesionInpaintingInferer(NoiseSchedule(T), num_inference_steps=4, jump_length=2, jump_n_sample=2)(
-        example(), network
-    )
+    LesionInpaintingInferer(NoiseSchedule(T), num_inference_steps=4, jump_length=2, jump_n_sample=2)(example(), network)
     assert [timesteps.tolist() for _, timesteps, _ in network.calls] == [[t] * 2 for t in (11, 8, 5, 8, 5, 2)]
     assert network.calls[0][1].dtype == torch.long
 
@@ -488,9 +474,7 @@ def test_sampling_shows_the_network_what_network_input_says(context):
     image, outside = inputs[:, :1], inputs[:, 1:] == 0
     for seen, timesteps, _ in network.calls[1:]:
         abar = NoiseSchedule(T).alpha_bar(int(timesteps[0]))
-        expected = (
-            math.sqrt(abar) * image + math.sqrt(1 - abar) * constant if context == "diffused" else image
-        )
+        expected = math.sqrt(abar) * image + math.sqrt(1 - abar) * constant if context == "diffused" else image
         torch.testing.assert_close(seen[:, :1][outside], expected[outside], rtol=1e-5, atol=1e-6)
 
 
@@ -519,9 +503,7 @@ def test_training_call_is_one_forward_at_the_given_noise_and_timesteps(context, 
 def test_training_call_keeps_the_gradient():
     network = Convolution(2)
     inferer = LesionInpaintingInferer(NoiseSchedule(T))
-    inferer(
-        example(), network, noise=torch.randn(2, 1, *GRID), timesteps=torch.tensor([1, 2])
-    ).sum().backward()
+    inferer(example(), network, noise=torch.randn(2, 1, *GRID), timesteps=torch.tensor([1, 2])).sum().backward()
     assert network.layer.weight.grad.abs().sum() > 0
 
 
@@ -598,9 +580,7 @@ def test_paints_inside_supervised_evaluator_as_when_called_bare(batch_size):
         inferer=inferer,
         decollate=False,
     )
-    evaluator.add_event_handler(
-        "ITERATION_COMPLETED", lambda engine: outputs.append(engine.state.output["pred"])
-    )
+    evaluator.add_event_handler("ITERATION_COMPLETED", lambda engine: outputs.append(engine.state.output["pred"]))
     evaluator.run()
     painted = torch.cat([torch.as_tensor(output) for output in outputs])
     expected = inferer(inputs, FakeNetwork(), condition=condition, seeds=seeds)
@@ -633,9 +613,7 @@ def test_progress_bar_counts_the_forwards(capsys):
         pytest.param(
             {"prediction_type": "noise"},
             "prediction_type",
-            marks=pytest.mark.xfail(
-                strict=True, reason="an unknown prediction_type is found after a forward only"
-            ),
+            marks=pytest.mark.xfail(strict=True, reason="an unknown prediction_type is found after a forward only"),
         ),
         pytest.param(
             {"amp_dtype": "bf16"},

@@ -45,9 +45,7 @@ def test_lesion_reduction_averages_voxels_then_samples_and_sums_classes(norm, cl
     for i in range(classes):
         lesions = [error[k, i][mask[k, i] > 0].mean() for k in range(len(pred)) if mask[k, i].any()]
         expected += np.mean(lesions)
-    assert LesionFocusedLoss(norm)(*as_tensors(pred, wanted, mask)).item() == pytest.approx(
-        expected, rel=1e-5
-    )
+    assert LesionFocusedLoss(norm)(*as_tensors(pred, wanted, mask)).item() == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("norm", ["l1", "l2"])

@@ -158,9 +158,7 @@ def test_histogram_s_shape_acts_through_attention_and_through_the_embedding(path
 def test_different_histograms_give_different_outputs_without_training():
     x, t = state(samples=1), torch.tensor([25])
     with torch.no_grad():
-        dark, bright, null = (
-            tiny()(x, t, context) for context in (as_context(bump(3)), as_context(bump(12)), None)
-        )
+        dark, bright, null = (tiny()(x, t, context) for context in (as_context(bump(3)), as_context(bump(12)), None))
     assert (dark - bright).abs().mean() > 0.1
     assert (dark - null).abs().mean() > 0.05
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from custom_components.schedules import NoiseSchedule, resampling_walk, spaced_timesteps
+from custom_components.schedules import NoiseSchedule, cosine_betas, resampling_walk, spaced_timesteps
 
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 
@@ -57,6 +57,7 @@ def test_tables_equal_the_reference_tables(golden_dir):
         schedule = NoiseSchedule(T)
         near = {"rtol": 1e-5, "atol": 1e-9}
         torch.testing.assert_close(schedule.betas, tables["betas"], **near)
+        torch.testing.assert_close(cosine_betas(T).float(), tables["betas"], **near)
         torch.testing.assert_close(schedule.alphas_cumprod, tables["alphas_cumprod"], **near)
 
         steps, like = torch.arange(T), torch.zeros(T, 1)

@@ -126,7 +126,7 @@ def test_bad_arguments_are_told_before_any_work(arguments, message):
 
 @pytest.mark.parametrize(
     ("size", "overrides", "message"),
-    [((15, 16, 16), {}, "crop of .15, 16, 16."), (SIZE, {"num_inference_steps": 400}, "within 1 and 300")],
+    [((15, 16, 16), {}, "crop of .15, 16, 16."), (SIZE, {"num_inference_steps": 400}, "num_inference_steps")],
 )
 def test_settings_that_do_not_fit_together_are_told(size, overrides, message):
     with pytest.raises(InputError, match=message):

@@ -29,9 +29,7 @@ def hu_of(number: int) -> int:
 def data(tmp_path_factory):
     """Folder of one lesion a patient, its cases, and the held-out patients, with lesions unlike the rest."""
     root = tmp_path_factory.mktemp("lesions")
-    held_out = {
-        case["patient"] for case in split_by_patient([{"patient": p} for p in PATIENTS], 0.25, "validation")
-    }
+    held_out = {case["patient"] for case in split_by_patient([{"patient": p} for p in PATIENTS], 0.25, "validation")}
     cases, count = [], 0
     for patient in PATIENTS:
         score = (1, 3, 5)[count % 3]
@@ -65,9 +63,7 @@ def test_presets_are_the_mean_histograms_of_the_textures_ordered_by_intensity(da
     assert tuple(presets) == NAMES
     for name, (score, low) in zip(NAMES, LOW_BIN.items(), strict=True):
         shares = [
-            case["low_slabs"] / 6
-            for case in cases
-            if case["texture"] == score and case["patient"] not in held_out
+            case["low_slabs"] / 6 for case in cases if case["texture"] == score and case["patient"] not in held_out
         ]
         expected = np.zeros(16)
         expected[low : low + 2] = np.mean(shares), 1 - np.mean(shares)
@@ -77,9 +73,7 @@ def test_presets_are_the_mean_histograms_of_the_textures_ordered_by_intensity(da
 def test_lesions_of_validation_patients_are_not_fitted(fitted):
     report, output = fitted
     content = json.loads(output.read_text())
-    assert all(
-        preset[HELD_OUT_BIN] == preset[HELD_OUT_BIN + 1] == 0 for preset in content["presets"].values()
-    )
+    assert all(preset[HELD_OUT_BIN] == preset[HELD_OUT_BIN + 1] == 0 for preset in content["presets"].values())
     assert content["fitted_on"]["count"] == report["training"]["count"] == 12
     assert report["validation"]["count"] == 4
 
@@ -115,9 +109,7 @@ def test_report_counts_agreement_with_the_scores(data, fitted, tmp_path, capsys)
     assert training["contingency"][0] == [3, 0, 0, 0, 1]
     assert training["agreement"] == round(11 / 12, 3)
     assert training["commonest"] == round(5 / 12, 3)
-    assert (
-        "agreement 0.917 under 1-2 -> ground_glass, 3-4 -> part_solid, 5 -> solid" in capsys.readouterr().out
-    )
+    assert "agreement 0.917 under 1-2 -> ground_glass, 3-4 -> part_solid, 5 -> solid" in capsys.readouterr().out
 
 
 def test_scores_are_optional(data, tmp_path):
@@ -127,9 +119,7 @@ def test_scores_are_optional(data, tmp_path):
     for number, case in enumerate(cases[:6]):
         for key in ("image", "label"):
             (tmp_path / f"{key}s" / f"{number}.nii.gz").symlink_to(root / case[key])
-    report = fit_presets(
-        str(tmp_path), str(tmp_path / "p.json"), clusters=2, names=("dark", "bright"), val_fraction=0
-    )
+    report = fit_presets(str(tmp_path), str(tmp_path / "p.json"), clusters=2, names=("dark", "bright"), val_fraction=0)
     assert report["training"]["count"] == 6
     assert report["training"]["scored"] == report["validation"]["count"] == 0
     assert report["training"]["agreement"] is report["training"]["spearman_cluster"] is None
@@ -173,9 +163,7 @@ def test_bad_input_is_told_in_one_sentence_and_writes_nothing(data, tmp_path, ar
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(
-    ("fault", "message"), [("empty", "an empty mask"), ("broken", "cannot read case broken")]
-)
+@pytest.mark.parametrize(("fault", "message"), [("empty", "an empty mask"), ("broken", "cannot read case broken")])
 def test_a_lesion_that_cannot_be_used_is_named(data, tmp_path, fault, message):
     root, cases, _ = data
     label = tmp_path / f"{fault}.nii.gz"

@@ -31,9 +31,7 @@ def crop(low, high, roi, shape=SHAPE, seed=0, **settings) -> tuple[np.ndarray, n
     """Cropped image and mask, and the crop's first voxel on the scan's grid, told by where the lesion landed."""
     transform = RandCropToLesiond(["image", "label"], roi_size=roi, **settings)
     transform.set_random_state(seed=seed)
-    out = transform(
-        {"image": torch.tensor(coded_image(shape)), "label": torch.tensor(box_mask(low, high, shape))}
-    )
+    out = transform({"image": torch.tensor(coded_image(shape)), "label": torch.tensor(box_mask(low, high, shape))})
     image, mask = np.asarray(out["image"])[0], np.asarray(out["label"])[0]
     start = [int(a - np.nonzero(mask)[axis].min()) for axis, a in enumerate(low)]
     return image, mask, start
@@ -51,9 +49,7 @@ def test_crop_holds_the_whole_lesion_and_repeats_the_scan_s_border(low, high, se
     image, mask, start = crop(low, high, roi, seed=seed)
     assert image.shape == mask.shape == roi
     assert mask.sum() == box_mask(low, high).sum()
-    index = [
-        np.clip(np.arange(size) + first, 0, n - 1) for size, first, n in zip(roi, start, SHAPE, strict=True)
-    ]
+    index = [np.clip(np.arange(size) + first, 0, n - 1) for size, first, n in zip(roi, start, SHAPE, strict=True)]
     np.testing.assert_array_equal(image, coded_image()[0][np.ix_(*index)])
     expected = np.zeros(roi, dtype=np.uint8)
     expected[tuple(slice(a - s, b + 1 - s) for a, b, s in zip(low, high, start, strict=True))] = 1
@@ -105,9 +101,7 @@ def test_lesion_longer_than_the_crop_fills_it():
 
 
 def test_lesion_is_in_the_middle_without_randomness():
-    centred = [
-        crop((8, 7, 5), (11, 9, 6), (10, 11, 8), seed=seed, random_centre=False)[2] for seed in range(4)
-    ]
+    centred = [crop((8, 7, 5), (11, 9, 6), (10, 11, 8), seed=seed, random_centre=False)[2] for seed in range(4)]
     assert centred == [[5, 3, 2]] * 4
 
 

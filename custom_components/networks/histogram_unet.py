@@ -6,12 +6,43 @@ from collections.abc import Sequence
 
 import torch
 from monai.networks.nets import DiffusionModelUNet
+from monai.networks.nets.diffusion_model_unet import get_timestep_embedding
 from monai.networks.utils import pixelshuffle, pixelunshuffle
 from torch import Tensor, nn
 
 from ..schedules import NoiseSchedule
 
 __all__ = ["HistogramUNet"]
+
+
+class FineStage(nn.Module):
+    """Three convolutions at full resolution after a U-Net on patches; adds nothing at initialisation.
+
+    Averaging noise over neighbouring voxels is what the last reverse steps need most; on patches that is hard to learn.
+
+    Args:
+        in_channels: network input and U-Net output together.
+        out_channels: number of lesion classes.
+        channels: width.
+        embed_dim: width of the timestep embedding, which scales and shifts the features.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, channels: int, embed_dim: int) -> None:
+        super().__init__()
+        self.conv_in = nn.Conv3d(in_channels, channels, 3, padding=1)
+        self.conv_mid = nn.Conv3d(channels, channels, 3, padding=1)
+        self.conv_out = nn.Conv3d(channels, out_channels, 3, padding=1)
+        self.modulation = nn.Linear(embed_dim, 4 * channels)
+        for module in (self.conv_out, self.modulation):
+            nn.init.zeros_(module.weight)
+            nn.init.zeros_(module.bias)
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        modulation = self.modulation(nn.functional.silu(embedding))[..., None, None, None]
+        scale_in, shift_in, scale_mid, shift_mid = modulation.chunk(4, dim=1)
+        x = nn.functional.silu(self.conv_in(x) * (1 + scale_in) + shift_in)
+        x = nn.functional.silu(self.conv_mid(x) * (1 + scale_mid) + shift_mid)
+        return self.conv_out(x)
 
 
 class HistogramUNet(nn.Module):
@@ -35,6 +66,7 @@ class HistogramUNet(nn.Module):
         channels, attention_levels, num_res_blocks, norm_num_groups, num_head_channels: as DiffusionModelUNet.
         patch_size: the image enters as ``patch_size``^3 blocks of voxels stacked in channels (space to depth) and
             leaves so, which saves time at the finest level; 1 turns it off.
+        fine_channels: width of the :class:`FineStage` at full resolution behind the U-Net; 0 leaves it out.
         num_bins: bins of the histogram.
         context_dim: width of a histogram token.
         num_train_timesteps: T of the noise schedule.
@@ -56,6 +88,7 @@ class HistogramUNet(nn.Module):
         norm_num_groups: int = 8,
         num_head_channels: int = 16,
         patch_size: int = 2,
+        fine_channels: int = 16,
         num_bins: int = 16,
         context_dim: int = 64,
         num_train_timesteps: int = 300,
@@ -85,6 +118,9 @@ class HistogramUNet(nn.Module):
         self.unet.class_embedding = nn.Sequential(
             nn.Linear(out_channels * num_bins, embed_dim), nn.SiLU(), nn.Linear(embed_dim, embed_dim)
         )
+        self.fine = (
+            FineStage(in_channels + out_channels, out_channels, fine_channels, embed_dim) if fine_channels else None
+        )
         self.bin_embedding = nn.Parameter(0.02 * torch.randn(out_channels * num_bins, context_dim))
         self.bin_height = nn.Linear(1, context_dim)
         self.register_buffer("bin_centres", (torch.arange(num_bins) + 0.5) * 2 / num_bins - 1, persistent=False)
@@ -110,6 +146,9 @@ class HistogramUNet(nn.Module):
         patches = pixelunshuffle(x, 3, self.patch_size) if self.patch_size > 1 else x
         residual = self.unet(patches, timesteps, context=tokens, class_labels=heights)
         residual = pixelshuffle(residual, 3, self.patch_size) if self.patch_size > 1 else residual
+        if self.fine is not None:
+            embedding = self.unet.time_embed(get_timestep_embedding(timesteps, self.unet.block_out_channels[0]).to(x))
+            residual = residual + self.fine(torch.cat([x, residual], dim=1), embedding)
 
         mean, variance = (moment[..., None, None, None] for moment in self.texture_moments(context))
         abar = self.alphas_cumprod[timesteps].to(x).view(-1, 1, 1, 1, 1)

@@ -11,7 +11,7 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
-from ..grids import covering_box, crop_affine, resample, shifted
+from ..grids import covering_box, crop_affine, resample, shifted, to_crop
 from ..specs import LesionSpec, read_lesions
 
 __all__ = ["LesionCropd"]
@@ -52,10 +52,8 @@ class LesionCropd(MapTransform):
             scan, labels, _ = read_lesions(out[key], out[self.mask_key])
             affine = crop_affine(spec.centre_mm, scan.affine, self.spatial_size, self.spacing_mm)
             box = covering_box(affine, self.spatial_size, scan.affine, scan.stored.shape)
-            grids = shifted(scan.affine, box), affine, self.spatial_size
-            image = resample(scan.values(box), *grids, padding_mode="border")
-            lesion = (labels[box] == spec.lesion).astype(np.float32)
-            share = resample(lesion, *grids, padding_mode="zeros")
+            image = resample(scan.values(box), shifted(scan.affine, box), affine, self.spatial_size, "border")
+            share = to_crop(labels == spec.lesion, scan.affine, affine, self.spatial_size, outside="zeros")
             # A lesion thinner than the crop's voxels never fills half of one: keep its fullest voxels.
             mask = share >= min(0.5, max(float(share.max()) / 2, 1e-3))
             out[key] = MetaTensor(torch.from_numpy(image)[None], affine=torch.as_tensor(affine))
