@@ -14,7 +14,7 @@ from monai.transforms import Compose
 from .errors import InputError
 from .seeds import derive_seed
 
-__all__ = ["ReproducibleDataset", "find_cases", "list_cases", "split_by_patient"]
+__all__ = ["ReproducibleDataset", "find_cases", "list_cases", "require_cases", "split_by_patient"]
 
 SCAN_SUFFIXES = (".nii.gz", ".nii")
 
@@ -64,14 +64,23 @@ def find_cases(
 ) -> list[dict[str, Any]]:
     """The one case given by ``image`` and ``mask``, or else the data set's cases (see :func:`list_cases`).
 
+    A ``dataset_dir`` that does not exist gives no cases, so that a bundle can be inspected without data;
+    :func:`require_cases` then stops a run.
+
     Raises:
         InputError: where only one of the two is given, and as :func:`list_cases`.
     """
     if image is None and mask is None:
-        return list_cases(dataset_dir)
+        return list_cases(dataset_dir) if Path(dataset_dir).exists() else []
     if image is None or mask is None:
         raise InputError(f"image and mask go together, but {'image' if image is None else 'mask'} is missing.")
     return [{"image": str(image), "label": str(mask), "case": case_name(image), "patient": case_name(image)}]
+
+
+def require_cases(cases: Sequence[dict[str, Any]], dataset_dir: str | Path) -> None:
+    """Raises InputError where :func:`find_cases` found nothing."""
+    if not cases:
+        raise InputError(f"dataset_dir {dataset_dir} does not exist.")
 
 
 def _read_datalist(path: Path) -> list[dict[str, Any]]:
@@ -110,7 +119,7 @@ def split_by_patient(
     The order of the patients' SHA-256 decides, so the split is the same everywhere.
 
     Raises:
-        InputError: for an unknown section or a fraction outside [0, 1), or where a section would be empty.
+        InputError: for an unknown section or a fraction outside [0, 1), or where patients leave a section empty.
     """
     if section not in ("training", "validation"):
         raise InputError(f"section must be training or validation, got {section!r}.")
@@ -119,7 +128,7 @@ def split_by_patient(
     patients = sorted({str(case["patient"]) for case in cases}, key=lambda p: hashlib.sha256(p.encode()).hexdigest())
     held_out = set(patients[: round(val_fraction * len(patients))])
     part = [case for case in cases if (str(case["patient"]) in held_out) == (section == "validation")]
-    if not part and (section == "training" or val_fraction > 0):
+    if cases and not part and (section == "training" or val_fraction > 0):
         raise InputError(f"no patient is left for {section}: {len(patients)} patients, val_fraction {val_fraction}.")
     return part
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
+import inspect
 import sys
+from collections.abc import Sequence
 
 import fire
 
-from custom_components.errors import find_input_error
+from custom_components.errors import InputError, find_input_error
 
 from .benchmark import benchmark
 from .demo import demo
@@ -24,10 +27,31 @@ COMMANDS = {
 }
 
 
+def check_flags(arguments: Sequence[str]) -> None:
+    """fire runs a command first and rejects a flag it does not know afterwards; this rejects it before.
+
+    Raises:
+        InputError: naming the flag, and the one that was probably meant.
+    """
+    if not arguments or arguments[0] not in COMMANDS:
+        return
+    known = inspect.signature(COMMANDS[arguments[0]]).parameters
+    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in known.values()):
+        return
+    for argument in arguments[1:]:
+        flag = argument.split("=")[0].lstrip("-").replace("-", "_")
+        if argument.startswith("--") and len(argument) > 2 and flag not in (*known, "help"):
+            close = difflib.get_close_matches(flag, known, n=1)
+            raise InputError(
+                f"{arguments[0]} has no option --{flag}" + (f"; did you mean --{close[0]}?" if close else ".")
+            )
+
+
 def main() -> None:
     """Runs one command; a problem with the input becomes one sentence and exit code 2."""
     try:
-        fire.Fire(COMMANDS, name="lefusion")
+        check_flags(sys.argv[1:])
+        fire.Fire(COMMANDS, name="lefusion", serialize=lambda result: None if result is not COMMANDS else result)
     except Exception as error:
         cause = find_input_error(error)
         if cause is None:

@@ -62,11 +62,11 @@ def test_background_is_bit_exact_whatever_the_channels_hold_there():
     assert (result[~outside] == 0.5).all()
 
 
-def test_result_has_the_background_s_dtype():
-    image = torch.rand(1, 1, *GRID, dtype=torch.float64)
-    assert (
-        MultiChannelCombiner(1).combine(torch.rand(1, 1, *GRID), torch.ones(1, 1, *GRID), image).dtype == torch.float64
-    )
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+def test_result_has_the_background_s_dtype(dtype):
+    image = torch.rand(1, 1, *GRID).to(dtype)
+    result = MultiChannelCombiner(1).combine(torch.rand(1, 1, *GRID), torch.ones(1, 1, *GRID), image)
+    assert result.dtype == dtype
 
 
 def test_overlapping_masks_are_refused():

@@ -333,7 +333,7 @@ def test_items_without_random_transforms_have_seeds_too():
 
 
 def test_fewer_than_one_repeat_is_refused():
-    with pytest.raises(InputError, match="repeats.*0"):
+    with pytest.raises(InputError, match=r"repeats.*0"):
         dataset(repeats=0)
 
 

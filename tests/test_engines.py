@@ -130,7 +130,7 @@ def test_supervised_trainer_minimises_the_lesion_focused_loss():
     prepare = LesionDiffusionPrepareBatch(schedule, prediction_type="epsilon")
     inferer = LesionInpaintingInferer(schedule, prediction_type="epsilon", num_inference_steps=5)
     samples = items(4)
-    inputs, target, _, drawn = prepare(batch_of(samples), "cpu")
+    inputs, _, _, drawn = prepare(batch_of(samples), "cpu")
     with torch.no_grad():
         abar = torch.tensor([schedule.alpha_bar(int(t)) for t in drawn["timesteps"]]).view(-1, 1, 1, 1, 1)
         x_t = abar.sqrt() * inputs[:, :1] + (1 - abar).sqrt() * drawn["noise"]

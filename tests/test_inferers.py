@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -193,7 +194,7 @@ def test_network_that_knows_the_image_makes_every_sampler_recover_it(context, sa
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_every_state_on_the_way_has_the_forward_process_s_mean_and_spread(sampler):
-    """With a perfect network, x_t - sqrt(abar_t) x_0 has standard deviation sqrt(1 - abar_t), in and around the lesion."""
+    """With a perfect network, inside and outside: mean sqrt(abar_t) x_0, standard deviation sqrt(1 - abar_t)."""
     schedule, grid = NoiseSchedule(T), (16, 16, 16)
     image = torch.full((1, 1, *grid), -0.5)
     x_0 = torch.full((1, 1, *grid), 0.7)
@@ -232,7 +233,7 @@ def trajectory(image, mask, num_steps, jump, constant, context, clip):
         (5, 2): [4, 3, 2, 3, 4, 3, 2, 1, 0, 1, 2, 1, 0, -1],
     }[num_steps, jump]
     x = np.full_like(image, constant)
-    for before, after in zip(walk, walk[1:], strict=False):
+    for before, after in pairwise(walk):
         t, s = used[before], -1 if after < 0 else used[after]
         if after > before:
             alpha = abar[s] / abar[t]

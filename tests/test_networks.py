@@ -85,7 +85,7 @@ def test_context_may_be_flat(classes):
 
 @pytest.mark.parametrize("t", [0, 7, 30, 49])
 def test_untrained_network_gives_the_velocity_that_the_histogram_alone_expects(t):
-    """v_h = (a b (1 - s^2) x_t - b m) / (a^2 s^2 + b^2), with m and s of the histogram or, without one, of the prior."""
+    """v_h = (a b (1 - s^2) x_t - b m) / (a^2 s^2 + b^2), with m and s of the histogram or, without one, the prior's."""
     histograms = [bump(4), bump(11, 1.0)]
     x = state(samples=3)
     context = torch.cat([as_context(*histograms), torch.zeros(1, 1, 16)])

@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -173,9 +174,9 @@ def test_training_targets_are_noise_velocity_and_image():
 
 def test_unknown_prediction_type_is_named():
     schedule, x, t = NoiseSchedule(5), torch.zeros(1, 1), torch.tensor([0])
-    with pytest.raises(ValueError, match="prediction_type.*'noise'"):
+    with pytest.raises(ValueError, match=r"prediction_type.*'noise'"):
         schedule.predict_x_0(x, x, t, "noise")
-    with pytest.raises(ValueError, match="prediction_type.*'noise'"):
+    with pytest.raises(ValueError, match=r"prediction_type.*'noise'"):
         schedule.training_target(x, x, t, "noise")
 
 
@@ -268,7 +269,7 @@ def test_walk_samples_every_stretch_as_often_as_asked(arguments):
     walk = resampling_walk(*arguments)
     assert walk[0] == T - 1
     assert walk[-1] == -1
-    moves = list(zip(walk, walk[1:], strict=False))
+    moves = list(pairwise(walk))
     assert all(abs(after - before) == 1 for before, after in moves)
     jumps = sum(1 for step in range(T) if step % length == 0 and step + length < T)
     assert len(walk) == T + 1 + 2 * length * (times - 1) * jumps

@@ -77,7 +77,7 @@ class AtomicCheckpoint:
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.STARTED, self.start)
         engine.add_event_handler(Events.EPOCH_COMPLETED(every=self.interval), self.save)
-        engine.add_event_handler(Events.COMPLETED, self.save)
+        engine.add_event_handler(Events.COMPLETED, self.save_last)
         if self.evaluator is not None:
             self.evaluator.add_event_handler(Events.COMPLETED, self.save_best)
         self.scaler = getattr(engine, "scaler", None)
@@ -113,6 +113,10 @@ class AtomicCheckpoint:
         self._save_weights("model_final.pt")
         if self.evaluator is None:
             self._save_weights("model.pt")
+
+    def save_last(self, engine: Engine) -> None:
+        if engine.state.epoch % self.interval:
+            self.save(engine)
 
     def save_best(self, evaluator: Engine) -> None:
         value = float(evaluator.state.metrics[self.metric_name])

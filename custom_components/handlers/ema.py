@@ -10,7 +10,8 @@ __all__ = ["EMAHandler"]
 
 
 class EMAHandler(IgniteEMAHandler):
-    """ignite's EMAHandler, with a start: until ``start`` iterations the average is a copy of the weights.
+    """ignite's EMAHandler, with a start: until ``start`` iterations the average is a copy of the weights,
+    refreshed at every update.
 
     Args:
         network: the trained network (a DistributedDataParallel is looked through).
