@@ -114,7 +114,7 @@ def plan_lesions(
     """Checks every case and draws a :class:`LesionSpec` for each of its lesions, before any sampling.
 
     Args:
-        cases: dictionaries with ``image`` and ``label`` paths and a unique ``case`` name; a case's own ``texture``
+        cases: dictionaries with ``image`` and ``label`` paths and a unique ``case`` name; a case's own ``lesion_texture``
             takes precedence.
         conditioner: makes histograms of texture requests.
         texture: one request for all lesions (a name, ``random``, ``none``, or 16 numbers), or a list with one
@@ -135,7 +135,7 @@ def plan_lesions(
     if twice:
         raise InputError(f"two cases are named {sorted(twice)[0]!r}; their outputs would share a name.")
     for case in cases:
-        request = case.get("texture", texture)
+        request = case.get("lesion_texture", texture)
         for part in request if _is_per_lesion(request) else [request]:
             conditioner.check_request(part)
     earlier = _read_replay(replay) if replay else None
@@ -144,7 +144,7 @@ def plan_lesions(
         scan = read_scan(case["image"])
         check_scan(scan, air_below)
         _, labels, boxes = read_lesions(case["image"], case["label"])
-        requests = _requests(case.get("texture", texture), len(boxes), case["case"])
+        requests = _requests(case.get("lesion_texture", texture), len(boxes), case["case"])
         if earlier is not None and len(earlier) != len(boxes):
             raise InputError(f"sidecar {replay} tells of {len(earlier)} lesions, case {case['case']} has {len(boxes)}.")
         for number, (box, request) in enumerate(zip(boxes, requests, strict=True), start=1):

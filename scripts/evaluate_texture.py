@@ -87,7 +87,7 @@ def place_sites(scan: Scan, nodules: np.ndarray, shapes: Sequence[np.ndarray], s
                 continue
             covered = hu[box][shape]
             clear = (covered < PARENCHYMA_HU).mean() >= CLEAR_FRACTION and covered.mean() > AIRWAY_HU
-            gaps_mm = [(np.maximum(low - stop, start - high) * scan.spacing_mm).max() for start, stop in boxes]
+            gaps_mm = ((np.maximum(low - stop, start - high) * scan.spacing_mm).max() for start, stop in boxes)
             if clear and all(gap >= APART_MM for gap in gaps_mm):
                 placed[box][shape] = 1
                 boxes.append((low, high))

@@ -18,6 +18,8 @@ WORKFLOWS = {
     "inference": ["inference.json"],
     "evaluate": ["train.json", "evaluate.json"],
 }
+# Options of monai.bundle.run itself, which are not config keys.
+RUN_OPTIONS = ("run_id", "init_id", "final_id", "meta_file", "logging_file", "tracking", "args_file")
 
 
 def bundle_root(bundle: str | Path) -> Path:
@@ -63,7 +65,7 @@ def check_overrides(files: Sequence[str], overrides: dict[str, Any]) -> None:
     parser = ConfigParser()
     parser.read_config(list(files))
     for key in overrides:
-        if key.replace("#", "::") not in parser:
+        if key not in RUN_OPTIONS and key.replace("#", "::") not in parser:
             close = difflib.get_close_matches(key, [k for k in parser.get() if not k.startswith("_")], n=1)
             hint = f"; did you mean {close[0]!r}?" if close else "."
             raise InputError(f"the configs have no key {key!r}{hint}")
