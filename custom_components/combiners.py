@@ -38,6 +38,11 @@ class MultiChannelCombiner:
             )
         return inputs[:, :1], inputs[:, 1:]
 
+    def check_disjoint(self, masks: Tensor) -> None:
+        """Raises ValueError where the masks (N, n, X, Y, Z) of two classes overlap."""
+        if bool(((masks > 0).sum(dim=1) > 1).any()):
+            raise ValueError("the masks of two lesion classes overlap.")
+
     def combine(self, channels: Tensor, masks: Tensor, background: Tensor) -> Tensor:
         """``sum_i M_f^(i) o^(i)`` inside the lesions, the background's own values, bit for bit, elsewhere.
 
@@ -46,8 +51,7 @@ class MultiChannelCombiner:
             masks: (N, n, X, Y, Z) in {0, 1}, not overlapping.
             background: (N, 1, X, Y, Z).
         """
+        self.check_disjoint(masks)
         lesion = masks > 0
-        if bool((lesion.sum(dim=1) > 1).any()):
-            raise ValueError("the masks of two lesion classes overlap.")
         combined = torch.where(lesion, channels, torch.zeros_like(channels)).sum(dim=1, keepdim=True)
         return torch.where(lesion.any(dim=1, keepdim=True), combined.to(background.dtype), background)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from pathlib import Path
 
 import numpy as np
@@ -21,13 +22,13 @@ def lesion_histogram(image: Tensor, mask: Tensor, num_bins: int = NUM_BINS) -> T
     """Texture histogram of a lesion: bin counts over [-1, 1] inside the mask, divided by the voxel count.
 
     Args:
-        image: any shape, values in [-1, 1] (values outside fall into the end bins).
+        image: any shape, values in [-1, 1] (values outside fall into no bin, as in the published program).
         mask: the same shape; voxels above 0 count.
 
     Returns:
-        (num_bins,) float32 summing to 1, or all zeros for an empty mask.
+        (num_bins,) float32 summing to 1 where all values lie in the range, or all zeros for an empty mask.
     """
-    values = torch.as_tensor(image)[torch.as_tensor(mask) > 0].float().clamp(-1, 1)
+    values = torch.as_tensor(image)[torch.as_tensor(mask) > 0].float()
     counts = torch.histc(values, bins=num_bins, min=-1, max=1)
     return counts / max(values.numel(), 1)
 
@@ -70,12 +71,19 @@ class HistogramConditioner:
         self.presets = {
             name: self.checked(values, f"preset {name!r}", tolerance=1e-2) for name, values in presets.items()
         }
+        for name in ("none", "random"):
+            if name in self.presets:
+                raise InputError(f"a texture preset cannot be named {name!r}, which has its own meaning.")
         weights = dict.fromkeys(self.presets, 1.0) if weights is None else dict(weights)
         for name, weight in weights.items():
             if name not in self.presets:
                 raise InputError(f"texture weight for unknown texture {name!r}; known: {', '.join(self.presets)}.")
-            if not weight >= 0:
-                raise InputError(f"texture weight of {name!r} must not be negative, got {weight}.")
+            if not (isinstance(weight, Real) and 0 <= weight < float("inf")):
+                raise InputError(
+                    f"texture weight of {name!r} must be a number, finite and not negative, got {weight!r}."
+                )
+        if not self.presets:
+            raise InputError("there are no texture presets.")
         if not sum(weights.values()) > 0:
             raise InputError("texture weights must not all be 0.")
         self.weights = weights
@@ -90,7 +98,12 @@ class HistogramConditioner:
         if isinstance(content, list):
             if len(content) != len(names):
                 raise InputError(f"{path} holds {len(content)} clusters, expected {len(names)}.")
-            content = dict(zip(names, sorted(content, key=_mean_intensity), strict=True))
+            try:
+                content = dict(zip(names, sorted(content, key=_mean_intensity), strict=True))
+            except (TypeError, ValueError) as error:
+                raise InputError(f"the clusters in {path} are not lists of numbers.") from error
+        if not isinstance(content, dict):
+            raise InputError(f"{path} holds no texture presets.")
         return content
 
     def checked(self, values: Sequence[float], name: str = "histogram", tolerance: float = 1e-3) -> np.ndarray:

@@ -93,8 +93,8 @@ def _read_datalist(path: Path) -> list[dict[str, Any]]:
         raise InputError(f"datalist {path} must hold a list of cases, or a dictionary with one under 'training'.")
     cases = []
     for number, entry in enumerate(entries):
-        if not isinstance(entry, dict) or "image" not in entry or "label" not in entry:
-            raise InputError(f"entry {number} of datalist {path} must have the keys 'image' and 'label'.")
+        if not isinstance(entry, dict) or not all(isinstance(entry.get(key), str) for key in ("image", "label")):
+            raise InputError(f"entry {number} of datalist {path} must have the paths 'image' and 'label'.")
         cases.append({**entry, **{key: str(path.parent / entry[key]) for key in ("image", "label")}})
     return cases
 
@@ -103,7 +103,7 @@ def _pair_folders(root: Path) -> list[dict[str, Any]]:
     labels = {case_name(p): p for p in sorted((root / "labels").glob("*")) if p.name.endswith(SCAN_SUFFIXES)}
     cases = []
     for image in sorted((root / "images").iterdir()):
-        if image.name.endswith(SCAN_SUFFIXES) or image.is_dir():
+        if image.name.endswith(SCAN_SUFFIXES) or (image.is_dir() and not image.name.startswith(".")):
             name = case_name(image)
             if name not in labels:
                 raise InputError(f"image {image} has no label of the same name in {root / 'labels'}.")
@@ -178,6 +178,9 @@ class ReproducibleDataset(CacheDataset):
         return super().__len__() * self.repeats
 
     def _transform(self, index: int) -> dict[str, Any]:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"index {index} of a data set of {len(self)} items.")
+        index %= len(self)
         seed = derive_seed(self.seed, self.epoch, index)
         self.transform.set_random_state(seed=seed % 2**32)
         item = super()._transform(index % super().__len__())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from types import TracebackType
 
-__all__ = ["InputError", "find_input_error", "install_excepthook"]
+__all__ = ["InputError", "find_input_error", "first_line", "install_excepthook"]
 
 
 class InputError(ValueError):
@@ -24,6 +24,11 @@ def find_input_error(error: BaseException | None) -> InputError | None:
         seen.add(id(error))
         error = error.__cause__ or error.__context__
     return None
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an exception's message, or its type where it has none."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _print_input_error(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -32,7 +32,7 @@ def write_atomically(path: str | Path, write: Callable[[Path], Any]) -> None:
 def file_hash(path: str | Path) -> str:
     """SHA-256 of a file, or of a folder's files in the order of their names."""
     digest = hashlib.sha256()
-    files = sorted(Path(path).iterdir()) if Path(path).is_dir() else [Path(path)]
+    files = sorted(p for p in Path(path).iterdir() if p.is_file()) if Path(path).is_dir() else [Path(path)]
     for file in files:
         with open(file, "rb") as stream:
             while block := stream.read(1 << 20):

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import torch
-from monai.data import MetaTensor
-from monai.transforms import SpatialResample
+from scipy import ndimage
 
 __all__ = ["covering_box", "crop_affine", "from_crop", "resample", "shifted", "to_crop"]
 
@@ -23,10 +21,14 @@ def crop_affine(
     The grid is shifted by at most half a voxel so that the scan's voxel nearest to the centre falls on a crop voxel:
     a scan that has the model's spacing and lies along the axes is then copied without interpolation.
     """
-    index = np.rint(np.linalg.solve(scan_affine, [*centre_mm, 1.0])[:3])
+    size, spacing = np.array(spatial_size), np.array(spacing_mm)
+    # A crop of even size has its middle half a voxel below its anchor; the hundredth breaks ties the same way in
+    # every orientation.
+    target_mm = np.array(centre_mm) + spacing * (np.where(size % 2 == 0, 0.5, 0.0) - 0.01)
+    index = np.rint(np.linalg.solve(scan_affine, [*target_mm, 1.0])[:3])
     anchor_mm = (scan_affine @ [*index, 1.0])[:3]
     affine = np.diag([*spacing_mm, 1.0]).astype(np.float64)
-    affine[:3, 3] = anchor_mm - np.array(spacing_mm) * (np.array(spatial_size) // 2)
+    affine[:3, 3] = anchor_mm - spacing * (size // 2)
     return affine
 
 
@@ -57,20 +59,18 @@ def shifted(affine: np.ndarray, box: Sequence[slice]) -> np.ndarray:
 
 
 def resample(
-    values: np.ndarray,
-    affine: np.ndarray,
-    new_affine: np.ndarray,
-    new_shape: Sequence[int],
-    padding_mode: str,
+    values: np.ndarray, affine: np.ndarray, new_affine: np.ndarray, new_shape: Sequence[int], outside: str
 ) -> np.ndarray:
-    """Trilinear interpolation of (X, Y, Z) values onto another grid, in double precision, as float32."""
-    volume = MetaTensor(torch.from_numpy(np.ascontiguousarray(values))[None], affine=torch.as_tensor(affine))
-    move = SpatialResample(mode="bilinear", padding_mode=padding_mode, align_corners=True, dtype=torch.float64)
-    return (
-        move(volume, dst_affine=torch.as_tensor(new_affine), spatial_size=tuple(new_shape))[0]
-        .numpy()
-        .astype(np.float32)
+    """Trilinear interpolation of (X, Y, Z) values onto another grid, in double precision, as float32.
+
+    Beyond the volume, ``outside`` is ``border`` (its edge is repeated) or ``zeros``.
+    """
+    matrix = np.linalg.solve(affine, new_affine)
+    mode = {"border": "nearest", "zeros": "grid-constant"}[outside]
+    out = ndimage.affine_transform(
+        np.asarray(values, dtype=np.float64), matrix[:3, :3], matrix[:3, 3], tuple(new_shape), order=1, mode=mode
     )
+    return out.astype(np.float32)
 
 
 def to_crop(
@@ -81,7 +81,7 @@ def to_crop(
     Beyond the volume, ``outside`` is ``border`` (its edge is repeated) or ``zeros``.
     """
     box = covering_box(affine, shape, scan_affine, values.shape)
-    return resample(np.asarray(values[box], dtype=np.float32), shifted(scan_affine, box), affine, shape, outside)
+    return resample(values[box], shifted(scan_affine, box), affine, shape, outside)
 
 
 def from_crop(crop: np.ndarray, affine: np.ndarray, scan_affine: np.ndarray, box: Sequence[slice]) -> np.ndarray:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from monai.data import MetaTensor
 from monai.inferers import Inferer
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -17,6 +18,9 @@ from .schedules import NoiseSchedule, resampling_walk, spaced_timesteps
 from .seeds import PerSampleNoise, derive_seed
 
 __all__ = ["LesionInpaintingInferer"]
+
+
+AMP_DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 class LesionInpaintingInferer(Inferer):
@@ -48,7 +52,7 @@ class LesionInpaintingInferer(Inferer):
             walk, to keep intermediate states; see :class:`~custom_components.handlers.IntermediateStates`.
 
     Raises:
-        InputError: for an unknown context, or steps outside 1..T.
+        InputError: for an unknown context, prediction type or AMP type, or steps outside 1..T.
     """
 
     def __init__(
@@ -73,6 +77,10 @@ class LesionInpaintingInferer(Inferer):
         super().__init__()
         if context not in ("diffused", "clean"):
             raise InputError(f"context must be diffused or clean, got {context!r}.")
+        if prediction_type not in ("epsilon", "v_prediction", "sample"):
+            raise InputError(f"prediction_type must be epsilon, v_prediction or sample, got {prediction_type!r}.")
+        if amp_dtype is not None and amp_dtype not in AMP_DTYPES:
+            raise InputError(f"amp_dtype must be {' or '.join(AMP_DTYPES)}, got {amp_dtype!r}.")
         self.schedule = schedule
         self.combiner = MultiChannelCombiner(num_classes)
         self.context = context
@@ -85,7 +93,7 @@ class LesionInpaintingInferer(Inferer):
         self.seed = seed
         self.noise_fn = noise_fn
         self.condition = condition
-        self.amp_dtype = None if amp_dtype is None else getattr(torch, amp_dtype)
+        self.amp_dtype = None if amp_dtype is None else AMP_DTYPES[amp_dtype]
         self.progress = progress
         self.on_step = on_step
 
@@ -117,7 +125,8 @@ class LesionInpaintingInferer(Inferer):
         Returns:
             Sampling: (N, 1, X, Y, Z), the painted image. Training: (N, n, X, Y, Z), the network's prediction.
         """
-        image, masks = self.combiner.split(torch.as_tensor(inputs))
+        inputs = inputs.as_tensor() if isinstance(inputs, MetaTensor) else torch.as_tensor(inputs)
+        image, masks = self.combiner.split(inputs)
         if timesteps is not None:
             if noise is None:
                 raise ValueError("a training step needs noise as well as timesteps.")
@@ -142,11 +151,13 @@ class LesionInpaintingInferer(Inferer):
         seeds: Sequence[int] | None = None,
     ) -> Tensor:
         """The reverse process. Arguments and result as :meth:`__call__`, image and masks apart."""
+        self.combiner.check_disjoint(masks)
         count = image.shape[0]
         if condition is None and self.condition is not None:
-            condition = torch.as_tensor(self.condition).expand(count, *self.condition.shape)
+            condition = torch.as_tensor(self.condition)
+            condition = condition.expand(count, *condition.shape)
         if condition is not None:
-            condition = condition.to(image)
+            condition = torch.as_tensor(condition).to(image)
         noise_fn = self.noise_fn
         if noise_fn is None:
             noise_fn = PerSampleNoise([derive_seed(self.seed, i) for i in range(count)] if seeds is None else seeds)

@@ -43,7 +43,7 @@ class LesionFocusedLoss(nn.Module):
 
     def forward(self, pred: Tensor, target: Tensor) -> Tensor:
         n = pred.shape[1]
-        if target.shape[1] != 2 * n or target.shape[2:] != pred.shape[2:]:
+        if target.shape != (pred.shape[0], 2 * n, *pred.shape[2:]):
             raise ValueError(
                 f"target must hold {n} target and {n} mask channels on the prediction's grid, "
                 f"got shapes pred {tuple(pred.shape)} and target {tuple(target.shape)}."

@@ -114,8 +114,8 @@ def plan_lesions(
     """Checks every case and draws a :class:`LesionSpec` for each of its lesions, before any sampling.
 
     Args:
-        cases: dictionaries with ``image`` and ``label`` paths and a unique ``case`` name; a case's own ``lesion_texture``
-            takes precedence.
+        cases: dictionaries with ``image`` and ``label`` paths and a unique ``case`` name; a case's own
+            ``lesion_texture`` takes precedence.
         conditioner: makes histograms of texture requests.
         texture: one request for all lesions (a name, ``random``, ``none``, or 16 numbers), or a list with one
             request for each lesion of every case, from the feet to the head.
@@ -211,6 +211,7 @@ def _check_extent(
 
 def _read_replay(path: str | Path) -> list[dict[str, Any]]:
     try:
-        return [lesion["spec"] for lesion in json.loads(Path(path).read_text())["lesions"]]
+        specs = [lesion["spec"] for lesion in json.loads(Path(path).read_text())["lesions"]]
+        return [{key: spec[key] for key in ("texture", "histogram", "seed")} for spec in specs]
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
         raise InputError(f"cannot read lesions to replay from {path}: {error!r}.") from error

@@ -11,7 +11,7 @@ import numpy as np
 from monai.transforms import LoadImage
 
 from .datasets import SCAN_SUFFIXES
-from .errors import InputError
+from .errors import InputError, first_line
 from .files import write_atomically
 
 __all__ = ["Scan", "check_scan", "newest_change", "read_mask", "read_scan", "write_scan"]
@@ -84,7 +84,7 @@ def _read_nifti(path: Path, role: str) -> Scan:
         image = nib.load(path)
         stored = np.asarray(image.dataobj.get_unscaled())
     except Exception as error:
-        raise InputError(f"cannot read {role} {path}: {str(error).splitlines()[0]}") from error
+        raise InputError(f"cannot read {role} {path}: {first_line(error)}") from error
     while stored.ndim > 3 and stored.shape[-1] == 1:
         stored = stored[..., 0]
     if stored.ndim != 3:
@@ -104,7 +104,7 @@ def _read_dicom(path: Path) -> Scan:
     try:
         volume = LoadImage(reader="ITKReader", image_only=True, dtype=None)(str(path))
     except Exception as error:
-        raise InputError(f"cannot read the DICOM series in {path}: {str(error).splitlines()[0]}") from error
+        raise InputError(f"cannot read the DICOM series in {path}: {first_line(error)}") from error
     values = volume.numpy()
     if np.issubdtype(values.dtype, np.integer) or np.array_equal(values, np.rint(values)):
         values = values.astype(np.int16 if np.abs(values).max() < 2**15 else np.int32)
@@ -164,13 +164,14 @@ def read_mask(path: str | Path, scan: Scan) -> np.ndarray:
     return values > 0
 
 
-def write_scan(scan: Scan, stored: np.ndarray, path: str | Path, description: str = "") -> None:
+def write_scan(scan: Scan, stored: np.ndarray, path: str | Path, description: str = "", scaled: bool = True) -> None:
     """Writes voxels in a scan's stored form as NIfTI with its affine, type, scaling and header.
 
     Args:
         scan: whose grid and header are used.
-        stored: (X, Y, Z) in the scan's stored data type, or a mask (uint8), which is written unscaled.
+        stored: (X, Y, Z) in the scan's stored data type, or other numbers on its grid.
         path: .nii.gz file, which appears whole or not at all.
+        scaled: whether the scan's slope and intercept apply to the numbers (not for a mask).
         description: the header's ``descrip``, at most 79 characters.
     """
     image = nib.Nifti1Image(stored, scan.affine, scan.header)
@@ -181,8 +182,5 @@ def write_scan(scan: Scan, stored: np.ndarray, path: str | Path, description: st
         image.header.set_xyzt_units("mm")
     if description:
         image.header["descrip"] = description.encode()[:79]
-    if stored.dtype == scan.stored.dtype and (scan.slope, scan.intercept) != (1.0, 0.0):
-        image.header.set_slope_inter(scan.slope, scan.intercept)
-    else:
-        image.header.set_slope_inter(1, 0)
+    image.header.set_slope_inter(*((scan.slope, scan.intercept) if scaled else (1, 0)))
     write_atomically(path, lambda temporary: nib.save(image, temporary))

@@ -9,7 +9,7 @@ import torch
 from monai.networks.utils import copy_model_state
 from torch import nn
 
-from .errors import InputError
+from .errors import InputError, first_line
 
 __all__ = ["initialise", "load_weights"]
 
@@ -27,6 +27,8 @@ def load_weights(network: nn.Module, path: str | Path) -> nn.Module:
             raise InputError(f"weights file {path} lacks the network's key {key!r}.")
         if key not in wanted:
             raise InputError(f"weights file {path} has the key {key!r}, which the network lacks.")
+        if not isinstance(state[key], torch.Tensor):
+            raise InputError(f"weights file {path}: {key!r} is no tensor but a {type(state[key]).__name__}.")
         if wanted[key].shape != state[key].shape:
             raise InputError(
                 f"weights file {path}: {key!r} has shape {tuple(state[key].shape)}, "
@@ -44,7 +46,7 @@ def read_state_dict(path: str | Path) -> Mapping[str, torch.Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise InputError(f"cannot read weights from {path}: {str(error).splitlines()[0]}") from error
+        raise InputError(f"cannot read weights from {path}: {first_line(error)}") from error
     state = state.get("model", state) if isinstance(state, Mapping) else state
     if not isinstance(state, Mapping):
         raise InputError(f"weights file {path} holds a {type(state).__name__}, not a state dict.")

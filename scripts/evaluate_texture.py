@@ -178,7 +178,7 @@ def evaluate_texture(
     if not isinstance(sites, int) or sites < 1:
         raise InputError(f"sites must be a whole number of at least 1, got {sites!r}.")
     check_writable(out)
-    for path in (out / name for name in ("sites.nii.gz", *TEXTURES, "texture_sites.png", "report.json")):
+    for path in (out / name for name in (*TEXTURES, "texture_sites.png", "report.json")):
         if path.exists() and not overwrite:
             raise InputError(f"{path} exists already: pass --overwrite true or another --output_dir.")
 
@@ -194,7 +194,7 @@ def evaluate_texture(
     sidecars, painted, settings = {}, {}, {"image": str(scan.path), "mask": str(out / "sites.nii.gz"), "seed": seed}
     for texture in TEXTURES:
         print(f"painting {texture}", flush=True)
-        own = {"texture": texture, "output_dir": str(out / texture), "overwrite": overwrite}
+        own = {"texture": texture, "output_dir": str(out / texture), "overwrite": overwrite, "logging_file": False}
         workflow.run("inference", str(root), config_files, **overrides, **settings, **own)
         stem = f"{out / texture / case_name(scan.path)}_lefusion"
         sidecars[texture] = json.loads(Path(f"{stem}.json").read_text())

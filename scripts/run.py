@@ -66,9 +66,19 @@ def check_overrides(files: Sequence[str], overrides: dict[str, Any]) -> None:
     parser.read_config(list(files))
     for key in overrides:
         if key not in RUN_OPTIONS and key.replace("#", "::") not in parser:
-            close = difflib.get_close_matches(key, [k for k in parser.get() if not k.startswith("_")], n=1)
+            close = difflib.get_close_matches(key.replace("::", "#"), _ids(parser.get()), n=1)
             hint = f"; did you mean {close[0]!r}?" if close else "."
             raise InputError(f"the configs have no key {key!r}{hint}")
+
+
+def _ids(content: Any, prefix: str = "") -> list[str]:
+    """The ids of everything in a config: a, a#b, ..."""
+    if not isinstance(content, dict):
+        return []
+    ids = []
+    for key, value in content.items():
+        ids += [prefix + key, *_ids(value, f"{prefix}{key}#")]
+    return ids
 
 
 def run(

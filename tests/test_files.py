@@ -32,6 +32,16 @@ def test_file_is_replaced(tmp_path):
     assert target.read_text() == "new"
 
 
+def test_reader_of_the_old_file_never_sees_a_half_new_one(tmp_path):
+    """The new file takes the old one's place as a whole; what was opened before still reads the old content."""
+    target = tmp_path / "a.txt"
+    target.write_text("old content")
+    with target.open() as reader:
+        write_atomically(target, lambda path: path.write_text("new"))
+        assert reader.read() == "old content"
+    assert target.read_text() == "new"
+
+
 def test_failing_write_leaves_the_old_file_and_nothing_else(tmp_path):
     target = tmp_path / "a.txt"
     target.write_text("old")

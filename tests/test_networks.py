@@ -69,6 +69,40 @@ def test_output_has_one_channel_for_each_class_on_the_input_s_grid(classes, mask
         assert network(x, torch.tensor([0, 9]), torch.rand(2, classes, 16)).shape == (2, classes, 8, 12, 4)
 
 
+def test_fine_stage_adds_nothing_before_it_is_trained_and_its_share_after():
+    x, t = state(), torch.tensor([3, 40])
+    without = tiny(trained=True, fine_channels=0)
+    network = tiny(fine_channels=4)
+    missing = network.load_state_dict(without.state_dict(), strict=False).missing_keys
+    assert all(key.startswith("fine.") for key in missing)
+    with torch.no_grad():
+        assert torch.equal(network(x, t), without(x, t))
+        torch.nn.init.normal_(network.fine.conv_out.weight, std=0.1)
+        assert (network(x, t) - without(x, t)).abs().max() > 1e-3
+
+
+def test_fine_stage_knows_the_timestep_and_the_neighbouring_voxels():
+    """With the U-Net silent, a change of one voxel reaches its neighbours through the fine stage alone."""
+    network = tiny(trained=True, fine_channels=4)
+    with torch.no_grad():
+        for parameter in network.unet.out.parameters():
+            parameter.zero_()
+        x = torch.zeros(1, 2, *GRID)
+        bright = x.clone()
+        bright[0, 0, 4, 4, 4] = 1
+
+        def spread(t):
+            change = (network(bright, torch.tensor([t])) - network(x, torch.tensor([t])))[0, 0]
+            change[4, 4, 4] = 0
+            return change
+
+        early, late = spread(5), spread(45)
+    assert early[4, 4, 1] != 0  # three convolutions reach three voxels far
+    assert early[4, 4, 0] == 0
+    ratio = late[early != 0] / early[early != 0]
+    assert ratio.std() > 0.01
+
+
 def test_no_context_is_the_null_condition():
     network, x, t = tiny(trained=True), state(), torch.tensor([3, 40])
     with torch.no_grad():

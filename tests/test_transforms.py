@@ -70,7 +70,7 @@ def test_lesion_at_the_border_is_not_repeated_into_the_padding():
 
 
 def test_every_place_that_keeps_the_margin_occurs_and_no_other():
-    """Lesion of 4 voxels at 8..11, crop of 12, margin 2: the first voxel is within 2 (11 + 2 + 1 - 12) and 6 (8 - 2)."""
+    """Lesion of 4 voxels at 8..11, crop of 12, margin 2: it begins within 2 (11 + 2 + 1 - 12) and 6 (8 - 2)."""
     starts = [crop((8, 7, 4), (11, 10, 7), (12, 12, 8), seed=seed)[2] for seed in range(120)]
     assert {start[0] for start in starts} == {2, 3, 4, 5, 6}
     assert {start[1] for start in starts} == {1, 2, 3, 4, 5}

@@ -13,7 +13,7 @@ import torch
 from ignite.engine import Engine, Events
 from torch import nn
 
-from ..errors import InputError
+from ..errors import InputError, first_line
 from ..files import write_atomically
 
 __all__ = ["AtomicCheckpoint"]
@@ -38,8 +38,8 @@ class AtomicCheckpoint:
         overwrite: start anew although a checkpoint is there.
 
     Raises:
-        InputError: at attachment, where ``resume`` finds no checkpoint, or a checkpoint is there and neither
-            ``resume`` nor ``overwrite`` is set.
+        InputError: from :meth:`check` and when the run begins, where ``resume`` finds no checkpoint or one that does
+            not fit, or a checkpoint is there and neither ``resume`` nor ``overwrite`` is set.
     """
 
     def __init__(
@@ -80,19 +80,24 @@ class AtomicCheckpoint:
         engine.add_event_handler(Events.COMPLETED, self.save_last)
         if self.evaluator is not None:
             self.evaluator.add_event_handler(Events.COMPLETED, self.save_best)
-        self.scaler = getattr(engine, "scaler", None)
 
     def start(self, engine: Engine) -> None:
         self.check()
         if not self.resume:
             return
-        state = torch.load(self.latest, map_location="cpu", weights_only=True)
-        for name, item in self.save_dict.items():
-            if name not in state:
-                raise InputError(f"checkpoint {self.latest} lacks {name!r}.")
-            item.load_state_dict(state[name])
-        if self.scaler is not None and "scaler" in state:
-            self.scaler.load_state_dict(state["scaler"])
+        try:
+            state = torch.load(self.latest, map_location="cpu", weights_only=True)
+            lacking = [name for name in self.save_dict if name not in state]
+            if lacking:
+                raise InputError(f"it lacks {lacking[0]!r}")
+            for name, item in self.save_dict.items():
+                item.load_state_dict(state[name])
+        except Exception as error:
+            raise InputError(f"cannot resume from {self.latest}: {first_line(error)}") from error
+        # MONAI's trainer makes its gradient scaler when the run begins, after the handlers were attached.
+        scaler = getattr(engine, "scaler", None)
+        if scaler is not None and "scaler" in state:
+            scaler.load_state_dict(state["scaler"])
         engine.state.epoch, engine.state.iteration = state["epoch"], state["iteration"]
         self.best = state["best"]
         restore_random_state(state["random"])
@@ -107,8 +112,9 @@ class AtomicCheckpoint:
             "best": self.best,
             "random": random_state(),
         }
-        if self.scaler is not None:
-            state["scaler"] = self.scaler.state_dict()
+        scaler = getattr(engine, "scaler", None)
+        if scaler is not None:
+            state["scaler"] = scaler.state_dict()
         write_atomically(self.latest, lambda path: torch.save(state, path))
         self._save_weights("model_final.pt")
         if self.evaluator is None:

@@ -113,7 +113,9 @@ class LesionEvaluation:
                     ),
                     "distance_to_real": histogram_distance(own, achieved),
                     "mean_difference": float((filled[mask].mean() - real[mask].mean()) * hu),
-                    "spread_ratio": float(filled[mask].std() / max(real[mask].std(), 1e-6)),
+                    "spread_ratio": float(filled[mask].std() / real[mask].std())
+                    if real[mask].std() > 1e-6
+                    else float("nan"),
                     "max_outside": float(np.abs(filled[~mask] - real[~mask]).max()),
                 }
             )
@@ -143,7 +145,11 @@ class LesionEvaluation:
                 writer.writeheader()
                 writer.writerows(self.rows)
 
-        text = json.dumps({"lesions": len(self.rows) // 3, "fillings": summary}, indent=2) + "\n"
+        finite = {  # JSON knows neither NaN nor infinity
+            filling: {name: value if np.isfinite(value) else None for name, value in values.items()}
+            for filling, values in summary.items()
+        }
+        text = json.dumps({"lesions": len(self.rows) // 3, "fillings": finite}, indent=2) + "\n"
         write_atomically(self.output_dir / "metrics.csv", write_rows)
         write_atomically(self.output_dir / "lesions.png", lambda path: save_sample_grid(self.shown, path))
         write_atomically(self.output_dir / "summary.json", lambda path: path.write_text(text))

@@ -35,7 +35,7 @@ class ProgressBar:
     """A bar over all iterations of a run, with the running loss and the time left, on the first process."""
 
     def __init__(self, loss_of: Callable[[dict], float] | None = None) -> None:
-        self.loss_of = loss_of or (lambda output: float(output["loss"]))
+        self.loss_of = loss_of or (lambda output: torch.as_tensor(output["loss"]).item())
         self.average: float | None = None
 
     def attach(self, engine: Engine) -> None:

@@ -167,7 +167,9 @@ class LesionSaver:
         )
         paths["sidecar"].unlink(missing_ok=True)
         write_scan(scan, stored, paths["image"], DESCRIPTION)
-        write_scan(scan, labels.astype(np.uint8 if labels.max() < 256 else np.int16), paths["mask"], DESCRIPTION)
+        write_scan(
+            scan, labels.astype(np.uint8 if labels.max() < 256 else np.int16), paths["mask"], DESCRIPTION, scaled=False
+        )
         if self.panel:
             specs = [self.lesions[number]["spec"] for number in numbers]
             before, after = scan.values(), (scan.slope * stored + scan.intercept).astype(np.float32)

@@ -46,9 +46,12 @@ class RandCropToLesiond(Randomizable, MapTransform):
             voxels = torch.tensor([[size // 2 for size in data.shape[1:]]])
         self.start = []
         first, last = voxels.amin(dim=0).tolist(), voxels.amax(dim=0).tolist()
-        for low, high, size in zip(first, last, self.roi_size, strict=True):
+        for low, high, size, extent in zip(first, last, self.roi_size, data.shape[1:], strict=True):
             margin = max(0, min(self.margin, (size - (high - low + 1)) // 2))
             bounds = sorted((high + 1 + margin - size, low - margin))
+            # Where the crop can hold the lesion without leaving the scan, it does: less padding.
+            inside = max(bounds[0], min(0, extent - size)), min(bounds[1], max(0, extent - size))
+            bounds = inside if inside[0] <= inside[1] else bounds
             if self.random_centre:
                 self.start.append(int(self.R.randint(bounds[0], bounds[1] + 1)))
             else:

@@ -1,0 +1,332 @@
+"""Measures of painted lesions, and the table an evaluation writes of them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from ignite.engine import Engine
+from matplotlib import pyplot as plt
+from monai.data import DataLoader, Dataset
+from monai.metrics import PSNRMetric
+from scipy.stats import wasserstein_distance
+from skimage.metrics import peak_signal_noise_ratio
+
+from custom_components.errors import InputError
+from custom_components.handlers import LesionEvaluation
+from custom_components.metrics import fill_from_surroundings, histogram_distance, psnr, ssim
+
+GRID = (16, 16, 16)
+
+
+def ball(radius: float, grid: tuple[int, ...] = GRID, centre: float | None = None) -> np.ndarray:
+    middle = (grid[0] - 1) / 2 if centre is None else centre
+    return ((np.indices(grid) - middle) ** 2).sum(axis=0) <= radius**2
+
+
+def picture(seed: int, grid: tuple[int, ...] = GRID) -> np.ndarray:
+    return np.random.default_rng(seed).uniform(-1, 1, grid).astype(np.float32)
+
+
+# Histogram distance
+
+
+@pytest.mark.parametrize("bins", [2, 16, 33])
+@pytest.mark.parametrize("value_range", [(-1, 1), (-1000, 400)])
+def test_histogram_distance_is_wasserstein_s_on_bin_centres(bins, value_range):
+    rng = np.random.default_rng(bins)
+    low, high = value_range
+    centres = low + (np.arange(bins) + 0.5) * (high - low) / bins
+    for _ in range(20):
+        first, second = rng.dirichlet(np.full(bins, 0.3)), rng.dirichlet(np.full(bins, 0.3))
+        expected = wasserstein_distance(centres, centres, first, second)
+        assert histogram_distance(first, second, value_range) == pytest.approx(expected, abs=1e-9 * (high - low))
+
+
+@pytest.mark.parametrize("shift", [0, 1, 5, 12])
+def test_histogram_shifted_by_k_bins_is_k_bin_widths_away(shift):
+    shape = np.array([0.1, 0.2, 0.4, 0.3])
+    first, second = np.zeros(16), np.zeros(16)
+    first[:4], second[shift : shift + 4] = shape, shape
+    assert histogram_distance(first, second) == pytest.approx(shift * 2 / 16)
+    assert histogram_distance(second, first) == pytest.approx(shift * 2 / 16)
+
+
+def test_histogram_distance_from_one_end_to_the_other_is_nearly_two():
+    ends = np.eye(16)[[0, 15]]
+    assert histogram_distance(*ends) == pytest.approx(2 * 15 / 16)
+    assert histogram_distance(ends[0].tolist(), np.float32(ends[0])) == 0
+
+
+# PSNR and SSIM
+
+
+def test_psnr_of_a_constant_difference_is_known():
+    real = 0.5 * picture(0)
+    assert psnr(real, real + np.float32(0.2)) == pytest.approx(20, abs=1e-4)
+    assert psnr(real, real + np.float32(0.02)) == pytest.approx(40, abs=1e-3)
+    assert psnr(real, real + np.float32(0.2), data_range=1.0) == pytest.approx(20 - 20 * math.log10(2), abs=1e-4)
+    assert psnr(real, real) == math.inf
+
+
+def test_psnr_equals_scikit_image_and_monai():
+    real, painted = picture(1), picture(2)
+    assert psnr(real, painted) == pytest.approx(peak_signal_noise_ratio(real, painted, data_range=2.0), abs=1e-4)
+    metric = PSNRMetric(max_val=2.0)
+    metric(torch.from_numpy(painted)[None, None], torch.from_numpy(real)[None, None])
+    assert psnr(real, painted) == pytest.approx(metric.aggregate().item(), abs=1e-4)
+
+
+def test_psnr_in_a_mask_sees_the_mask_only():
+    real, mask = picture(3), ball(4)
+    painted = np.where(mask, real + np.float32(0.2), real)
+    assert psnr(real, painted, mask) == pytest.approx(20, abs=1e-4)
+    assert psnr(real, painted) == pytest.approx(20 - 10 * math.log10(mask.mean()), abs=1e-4)
+    assert psnr(real, np.where(mask, real, 0), mask) == math.inf
+
+
+def local_ssim(first: np.ndarray, second: np.ndarray, data_range: float, window: int = 7) -> np.ndarray:
+    """Wang et al. (2004), Eq. 13, uniform window and sample covariance, where the whole window fits."""
+    patches = [
+        np.lib.stride_tricks.sliding_window_view(volume.astype(np.float64), (window,) * 3).reshape(
+            *(size - window + 1 for size in volume.shape), -1
+        )
+        for volume in (first, second)
+    ]
+    mean = [patch.mean(axis=-1) for patch in patches]
+    variance = [patch.var(axis=-1, ddof=1) for patch in patches]
+    count = window**3
+    covariance = ((patches[0] * patches[1]).mean(axis=-1) - mean[0] * mean[1]) * count / (count - 1)
+    c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
+    luminance = (2 * mean[0] * mean[1] + c1) / (mean[0] ** 2 + mean[1] ** 2 + c1)
+    return luminance * (2 * covariance + c2) / (variance[0] + variance[1] + c2)
+
+
+@pytest.mark.parametrize("data_range", [2.0, 1.0])
+def test_ssim_follows_its_definition_over_crop_and_lesion(data_range):
+    real, mask = picture(4), ball(3)
+    painted = np.where(mask, 0.5 * real + 0.3 * picture(5), real).astype(np.float32)
+    local = local_ssim(real, painted, data_range)
+    crop, lesion = ssim(real, painted, mask, data_range)
+    assert crop == pytest.approx(local.mean(), abs=1e-6)
+    assert lesion == pytest.approx(local[mask[3:-3, 3:-3, 3:-3]].mean(), abs=1e-6)
+    assert lesion < crop < 1
+
+
+def test_ssim_of_equal_pictures_is_one():
+    assert ssim(picture(6), picture(6), ball(4)) == pytest.approx((1, 1))
+
+
+def test_ssim_works_in_thin_crops():
+    grid = (16, 16, 10)
+    crop, lesion = ssim(picture(7, grid), picture(8, grid), np.ones(grid, dtype=bool))
+    assert abs(crop) < 0.1
+    assert abs(lesion) < 0.1
+
+
+# Filling from the surroundings
+
+
+def test_each_lesion_voxel_takes_a_nearest_outside_value():
+    grid = (8, 9, 7)
+    image = np.random.default_rng(0).permutation(np.prod(grid)).reshape(grid).astype(np.float32)
+    mask = ball(2.5, grid, centre=3.5)
+    before = image.copy()
+    filled = fill_from_surroundings(image, mask)
+    assert filled.dtype == np.float32
+    assert np.array_equal(image, before)
+    assert np.array_equal(filled[~mask], image[~mask])
+    outside = np.argwhere(~mask)
+    place = {value: np.array(index) for index, value in np.ndenumerate(image)}
+    for voxel in np.argwhere(mask):
+        source = place[filled[tuple(voxel)]]
+        assert not mask[tuple(source)]
+        nearest = ((outside - voxel) ** 2).sum(axis=1).min()
+        assert ((source - voxel) ** 2).sum() == nearest
+
+
+def test_lesion_in_an_even_background_disappears():
+    mask = ball(4)
+    image = np.where(mask, 0.6, -0.85).astype(np.float32)
+    assert np.array_equal(fill_from_surroundings(image, mask), np.full(GRID, -0.85, dtype=np.float32))
+    assert np.array_equal(fill_from_surroundings(image, np.zeros(GRID, dtype=bool)), image)
+
+
+# The table of an evaluation
+
+BACKGROUND = np.float32(-0.8)
+
+
+def bin_shares(values: np.ndarray) -> np.ndarray:
+    return np.histogram(values, bins=16, range=(-1, 1))[0] / values.size
+
+
+def lesion(seed: int, change: float, radius: float = 4) -> dict[str, torch.Tensor]:
+    """A textured ball in an even background, painted with ``change`` added; the request is what was painted."""
+    mask = ball(radius)
+    values = np.random.default_rng(seed).uniform(-0.4, 0.4, GRID).astype(np.float32)
+    real = np.where(mask, values, BACKGROUND)
+    painted = np.where(mask, values + np.float32(change), BACKGROUND)
+    return {
+        "image": torch.from_numpy(real)[None],
+        "label": torch.from_numpy(mask.astype(np.float32))[None],
+        "histogram": torch.from_numpy(bin_shares(painted[mask]).astype(np.float32))[None],
+        "pred": torch.from_numpy(painted)[None],
+    }
+
+
+def evaluate(items: list[dict[str, torch.Tensor]], handler: LesionEvaluation, batch_size: int = 2) -> Engine:
+    engine = Engine(lambda engine, batch: {"pred": batch["pred"]})
+    handler.attach(engine)
+    engine.run(DataLoader(Dataset(items), batch_size=batch_size), max_epochs=1)
+    return engine
+
+
+def read_summary(folder) -> dict:
+    """The summary, read as strict JSON: NaN and Infinity are none."""
+
+    def refuse(name):
+        raise AssertionError(f"{name} is not JSON")
+
+    return json.loads((folder / "summary.json").read_text(), parse_constant=refuse)
+
+
+def test_measures_of_a_known_change(tmp_path):
+    items = [lesion(0, 0.1, radius=4), lesion(1, -0.1, radius=3)]
+    handler = LesionEvaluation(tmp_path, window=(-1000, 400), pictures=1)
+    engine = evaluate(items, handler)
+    assert [(row["lesion"], row["filling"]) for row in handler.rows] == [
+        (number, filling) for number in (0, 1) for filling in ("painted", "surroundings", "mean")
+    ]
+    rows = {(row["lesion"], row["filling"]): row for row in handler.rows}
+    centres = (np.arange(16) + 0.5) / 8 - 1
+    for number, change in ((0, 0.1), (1, -0.1)):
+        real, mask = items[number]["image"][0].numpy(), items[number]["label"][0].numpy() > 0
+        own = bin_shares(real[mask])
+        painted, surroundings, mean = (rows[number, name] for name in ("painted", "surroundings", "mean"))
+        assert {row["voxels"] for row in (painted, surroundings, mean)} == {int(mask.sum())}
+        assert {row["max_outside"] for row in (painted, surroundings, mean)} == {0.0}
+        assert painted["psnr_lesion"] == pytest.approx(10 * math.log10(4 / 0.01), abs=1e-3)
+        assert painted["psnr_crop"] == pytest.approx(10 * math.log10(4 / (0.01 * mask.mean())), abs=1e-3)
+        assert painted["mean_difference"] == pytest.approx(change * 700, abs=0.01)
+        assert painted["spread_ratio"] == pytest.approx(1, abs=1e-4)
+        assert painted["distance_to_request"] == pytest.approx(0, abs=1e-6)
+        shares = bin_shares(items[number]["pred"][0].numpy()[mask])
+        expected = wasserstein_distance(centres, centres, own, shares)
+        assert painted["distance_to_real"] == pytest.approx(expected, abs=1e-5)
+        assert surroundings["mean_difference"] == pytest.approx(700 * (BACKGROUND - real[mask].mean()), abs=0.01)
+        assert surroundings["spread_ratio"] == pytest.approx(0, abs=1e-5)
+        assert surroundings["distance_to_real"] == pytest.approx(
+            wasserstein_distance(centres, centres, own, bin_shares(np.full(9, BACKGROUND))), abs=1e-5
+        )
+        assert mean["mean_difference"] == pytest.approx(0, abs=0.01)
+        assert mean["psnr_lesion"] == pytest.approx(10 * math.log10(4 / real[mask].var()), abs=1e-3)
+        for row in (painted, surroundings, mean):
+            assert row["ssim_lesion"] < row["ssim_crop"] <= 1
+    assert engine.state.metrics["mean_difference"] == pytest.approx(70, abs=0.01)
+
+
+def test_units_of_the_mean_difference_follow_the_window(tmp_path):
+    handler = LesionEvaluation(tmp_path, window=(0, 20), pictures=1)
+    evaluate([lesion(0, 0.1)], handler)
+    assert handler.rows[0]["mean_difference"] == pytest.approx(1, abs=1e-4)
+
+
+def test_a_single_voxel_changed_outside_the_mask_is_found(tmp_path):
+    items = [lesion(0, 0.1), lesion(1, 0.1)]
+    items[1]["pred"][0, 0, 0, 0] += 0.25
+    handler = LesionEvaluation(tmp_path, pictures=1)
+    evaluate(items, handler)
+    painted = [row["max_outside"] for row in handler.rows if row["filling"] == "painted"]
+    assert painted == [0.0, 0.25]
+    assert read_summary(tmp_path)["fillings"]["painted"]["max_outside"] == 0.25
+
+
+def test_summary_averages_over_lesions_with_absolute_mean_difference_and_largest_outside():
+    def row(number, filling, psnr_crop, mean_difference, max_outside):
+        return {
+            "lesion": number,
+            "filling": filling,
+            "voxels": 10 + 90 * number,
+            "psnr_crop": psnr_crop,
+            "mean_difference": mean_difference,
+            "max_outside": max_outside,
+        }
+
+    handler = LesionEvaluation("nowhere")
+    handler.rows = [
+        row(0, "painted", 30.0, -50.0, 0.0),
+        row(0, "surroundings", 20.0, -300.0, 0.0),
+        row(0, "mean", 40.0, 0.0, 0.0),
+        row(1, "painted", 20.0, 30.0, 0.5),
+        row(1, "surroundings", 10.0, -100.0, 0.0),
+        row(1, "mean", 20.0, 0.0, 0.0),
+    ]
+    assert handler.summary() == {
+        "painted": {"psnr_crop": 25.0, "mean_difference": 40.0, "max_outside": 0.5},
+        "surroundings": {"psnr_crop": 15.0, "mean_difference": 200.0, "max_outside": 0.0},
+        "mean": {"psnr_crop": 30.0, "mean_difference": 0.0, "max_outside": 0.0},
+    }
+
+
+def test_files_hold_every_row_and_the_means(tmp_path, capsys):
+    handler = LesionEvaluation(tmp_path / "results", pictures=2)
+    evaluate([lesion(seed, 0.1) for seed in range(3)], handler)
+    with open(tmp_path / "results" / "metrics.csv", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [{key: str(value) for key, value in row.items()} for row in handler.rows] == rows
+    summary = read_summary(tmp_path / "results")
+    assert summary["lesions"] == 3
+    assert summary["fillings"] == handler.summary()
+    assert len(handler.shown) == 2
+    assert plt.imread(tmp_path / "results" / "lesions.png").std() > 0.05
+    assert sorted(path.name for path in (tmp_path / "results").iterdir()) == [
+        "lesions.png",
+        "metrics.csv",
+        "summary.json",
+    ]
+    printed = capsys.readouterr().out
+    assert "psnr_lesion" in printed
+    assert "3 lesions" in printed
+
+
+def test_measures_do_not_depend_on_the_batch_and_a_second_run_starts_anew(tmp_path):
+    items = [lesion(seed, 0.1) for seed in range(3)]
+    handler = LesionEvaluation(tmp_path, pictures=1)
+    evaluate(items, handler, batch_size=1)
+    first = handler.rows
+    evaluate(items, handler, batch_size=3)
+    assert handler.rows == first
+
+
+def test_summary_stays_json_where_a_measure_has_no_value(tmp_path):
+    even = lesion(0, 0.1)
+    mask = even["label"] > 0
+    even["image"][mask] = 0.25  # no spread to compare with, and its mean fills it perfectly
+    even["histogram"][:] = 0  # nothing was requested: no distance to it
+    handler = LesionEvaluation(tmp_path, pictures=1)
+    evaluate([even], handler)
+    fillings = read_summary(tmp_path)["fillings"]
+    assert fillings["mean"]["psnr_lesion"] is None
+    assert fillings["painted"]["distance_to_request"] is None
+    assert fillings["painted"]["spread_ratio"] is None
+    assert math.isfinite(fillings["painted"]["psnr_lesion"])
+
+
+def test_existing_results_are_refused_without_overwrite(tmp_path):
+    LesionEvaluation(tmp_path / "new").check()
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "summary.json").write_text("{}")
+    with pytest.raises(InputError, match=r"summary\.json exists already: pass --overwrite true"):
+        LesionEvaluation(tmp_path).check()
+    LesionEvaluation(tmp_path, overwrite=True).check()
+
+
+def test_folder_that_cannot_be_made_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="output_dir"):
+        LesionEvaluation(tmp_path / "file" / "results").check()
