@@ -34,6 +34,7 @@ CONFIGS = BUNDLE / "configs"
 TINY_NETWORK = {
     "network_def#channels": [8, 8, 8],
     "network_def#norm_num_groups": 4,
+    "network_def#fine_channels": 4,
     "network_def#num_head_channels": 4,
     "network_def#context_dim": 8,
     "spatial_size": [16, 16, 16],
@@ -258,25 +259,6 @@ def test_model_is_the_best_epoch_s_and_model_final_the_last_epoch_s_average(trai
     assert not same(weights(trained), latest(trained)["network"])
 
 
-def test_averaged_weights_follow_decay_start_and_interval(dataset_dir, tmp_path):
-    history = []
-
-    def record(trainer):
-        def copy(engine):
-            history.append({key: value.clone() for key, value in engine.network.state_dict().items()})
-
-        trainer.add_event_handler(Events.ITERATION_COMPLETED, copy)
-
-    settings = {"ema_start": 2, "ema_interval": 2, "ema_decay": 0.7, "learning_rate": 0.01}
-    out = train(dataset_dir, tmp_path, prepare=record, **settings)
-    assert len(history) == 6
-    for key, value in weights(out).items():
-        average = history[1][key]  # a copy up to iteration 2, then an update at iterations 4 and 6
-        for now in (history[3][key], history[5][key]):
-            average = 0.7 * average + 0.3 * now
-        torch.testing.assert_close(value, average)
-
-
 def test_training_without_validation_still_publishes_weights(dataset_dir, tmp_path):
     out = train(dataset_dir, tmp_path, val_fraction=0, max_epochs=1)
     assert same(weights(out, "model.pt"), weights(out))
@@ -291,6 +273,12 @@ def test_first_weights_follow_the_seed_alone(dataset_dir, tmp_path):
 
     assert same(first_weights(0, noise=1), first_weights(0, noise=2))
     assert not same(first_weights(0, noise=1), first_weights(1, noise=1))
+
+
+def test_training_starts_from_earlier_weights(trained, dataset_dir, tmp_path):
+    earlier = trained / "checkpoints" / "model.pt"
+    out = train(dataset_dir, tmp_path, pretrained=str(earlier), learning_rate=0.0, max_epochs=1)
+    assert same(weights(out), weights(trained, "model.pt"))
 
 
 def test_training_never_sees_a_validation_patient(dataset_dir, tmp_path):
@@ -323,23 +311,6 @@ def test_overlays_merge_and_train(dataset_dir, tmp_path, overlays):
     untrained.initialize()
     first = untrained.parser.get_parsed_content("network_def").state_dict()
     assert any(not torch.equal(first[key], value) for key, value in latest(out)["network"].items())
-
-
-def test_inference_describes_the_network_and_data_that_training_does():
-    training, inference = (json.loads((CONFIGS / f"{name}.json").read_text()) for name in ("train", "inference"))
-    keys = (
-        "network_def",
-        "context",
-        "prediction_type",
-        "num_train_timesteps",
-        "spatial_size",
-        "spacing_mm",
-        "hu_window",
-    )
-    for key in keys:
-        assert inference[key] == training[key], key
-    evaluation = json.loads((CONFIGS / "evaluate.json").read_text())
-    assert evaluation["spatial_size"] == training["spatial_size"]
 
 
 # Resuming
@@ -442,75 +413,34 @@ def test_unusable_request_is_refused_before_any_step_and_writes_nothing(
     assert files_below(paths["output_dir"]) == before
 
 
-# Checkpoints, one by one
+# Checkpoints
 
 
-def checkpointed_engine(folder: Path, metrics=(), **settings) -> tuple[Engine, nn.Linear, AtomicCheckpoint]:
-    """An engine of one iteration an epoch that writes the epoch's number into a layer's weights.
-
-    After epoch k a validation gives ``metrics[k - 1]``.
-    """
+def checkpointed_engine(folder: Path, resume: bool = False) -> Engine:
+    """An engine of one iteration an epoch that writes the epoch's number into a layer's weights."""
     network = nn.Linear(2, 1)
 
     def step(engine, batch):
         network.weight.data.fill_(engine.state.epoch)
 
-    evaluator = Engine(lambda engine, batch: None) if metrics else None
     engine = Engine(step)
-    checkpoint = AtomicCheckpoint(folder, {"network": network}, network, evaluator, **settings)
-    if evaluator is not None:
-
-        def validate(engine):
-            evaluator.run([0])
-
-        @evaluator.on(Events.COMPLETED)
-        def measure(_):
-            evaluator.state.metrics["val_loss"] = metrics[engine.state.epoch - 1]
-
-        engine.add_event_handler(Events.EPOCH_COMPLETED, validate)
-    checkpoint.attach(engine)
-    return engine, network, checkpoint
+    AtomicCheckpoint(folder, {"network": network}, network, resume=resume).attach(engine)
+    return engine
 
 
 def first_value(path: Path) -> float:
     return float(torch.load(path, weights_only=True)["weight"][0, 0])
 
 
-def test_model_keeps_the_lowest_metric_also_after_resuming(tmp_path):
-    metrics = [3.0, 1.0, 2.0, 1.5, 0.5]
-    checkpointed_engine(tmp_path, metrics)[0].run([0], max_epochs=3)
-    assert first_value(tmp_path / "model.pt") == 2
-    assert first_value(tmp_path / "model_final.pt") == 3
-    checkpointed_engine(tmp_path, metrics, resume=True)[0].run([0], max_epochs=4)
-    assert first_value(tmp_path / "model.pt") == 2
-    checkpointed_engine(tmp_path, metrics, resume=True)[0].run([0], max_epochs=5)
-    assert first_value(tmp_path / "model.pt") == 5
-
-
-def test_checkpoints_come_at_the_interval_and_at_the_end(tmp_path):
-    engine, _, checkpoint = checkpointed_engine(tmp_path, interval=2)
-    saved = {}
-
-    @engine.on(Events.EPOCH_COMPLETED)
-    def look(engine):
-        there = checkpoint.latest.is_file()
-        saved[engine.state.epoch] = torch.load(checkpoint.latest, weights_only=True)["epoch"] if there else None
-
-    engine.run([0], max_epochs=5)
-    assert saved == {1: None, 2: 2, 3: 2, 4: 4, 5: 4}
-    assert torch.load(checkpoint.latest, weights_only=True)["epoch"] == 5
-    assert first_value(tmp_path / "model.pt") == 5
-
-
 def test_resuming_restores_every_global_random_generator(tmp_path):
-    engine, _, _ = checkpointed_engine(tmp_path)
+    engine = checkpointed_engine(tmp_path)
     random.seed(1), np.random.seed(2), torch.manual_seed(3)
     random.gauss(0, 1), np.random.randn(), torch.randn(1)
     engine.run([0], max_epochs=1)
     expected = (random.random(), random.gauss(0, 1), np.random.randn(3).tolist(), torch.randn(3).tolist())
     random.seed(9), np.random.seed(9), torch.manual_seed(9)
     drawn = []
-    resumed, _, _ = checkpointed_engine(tmp_path, resume=True)
+    resumed = checkpointed_engine(tmp_path, resume=True)
 
     @resumed.on(Events.EPOCH_STARTED)
     def draw(_):
@@ -523,7 +453,7 @@ def test_resuming_restores_every_global_random_generator(tmp_path):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that fork")
 @pytest.mark.parametrize("torn", ["checkpoint_latest.pt", "model_final.pt"])
 def test_kill_while_writing_leaves_every_file_whole(tmp_path, torn):
-    engine, _, _ = checkpointed_engine(tmp_path)
+    engine = checkpointed_engine(tmp_path)
     engine.run([0], max_epochs=1)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     save = torch.save
@@ -538,7 +468,7 @@ def test_kill_while_writing_leaves_every_file_whole(tmp_path, torn):
     if child == 0:
         try:
             torch.save = killed_save
-            checkpointed_engine(tmp_path, resume=True)[0].run([0], max_epochs=2)
+            checkpointed_engine(tmp_path, resume=True).run([0], max_epochs=2)
         finally:
             os._exit(1)
     _, status = os.waitpid(child, 0)
@@ -547,33 +477,8 @@ def test_kill_while_writing_leaves_every_file_whole(tmp_path, torn):
     assert (tmp_path / torn).read_bytes() == before[torn]
     epoch = torch.load(tmp_path / "checkpoint_latest.pt", weights_only=True)["epoch"]
     assert epoch == (1 if torn == "checkpoint_latest.pt" else 2)
-    checkpointed_engine(tmp_path, resume=True)[0].run([0], max_epochs=3)
+    checkpointed_engine(tmp_path, resume=True).run([0], max_epochs=3)
     assert first_value(tmp_path / "model_final.pt") == 3
-
-
-def test_full_disk_leaves_the_checkpoint_before_and_no_rubbish(tmp_path, monkeypatch):
-    engine, _, _ = checkpointed_engine(tmp_path)
-    engine.run([0], max_epochs=1)
-    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-
-    def failing_save(state, path):
-        Path(path).write_bytes(b"half a file")
-        raise OSError("no space left on device")
-
-    monkeypatch.setattr(torch, "save", failing_save)
-    with pytest.raises(OSError, match="no space left"):
-        checkpointed_engine(tmp_path, resume=True)[0].run([0], max_epochs=2)
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
-
-
-def test_checkpoint_of_other_contents_is_named(tmp_path):
-    checkpointed_engine(tmp_path)[0].run([0], max_epochs=1)
-    network = nn.Linear(2, 1)
-    checkpoint = AtomicCheckpoint(tmp_path, {"network": network, "critic": network}, network, resume=True)
-    engine = Engine(lambda engine, batch: None)
-    checkpoint.attach(engine)
-    with pytest.raises(InputError, match=r"checkpoint_latest\.pt lacks 'critic'"):
-        engine.run([0], max_epochs=2)
 
 
 # Several processes
