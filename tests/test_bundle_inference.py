@@ -961,7 +961,9 @@ def commands(monkeypatch, repo_root, tmp_path) -> None:
 
 
 def options(**overrides: Any) -> list[str]:
-    return [part for key, value in overrides.items() for part in (f"--{key}", str(value).replace(" ", ""))]
+    """Overrides as a command's options."""
+    text = {key: json.dumps(value) if isinstance(value, list) else str(value) for key, value in overrides.items()}
+    return [part for key, value in text.items() for part in (f"--{key}", value)]
 
 
 @pytest.mark.integration
@@ -969,7 +971,7 @@ def test_monai_s_command_paints_what_this_process_painted(repo_root, basic, case
     config = Path("bundles") / "lefusion_lidc" / "configs" / "inference.json"
     settings = {**TINY, "bundle_root": "bundles/lefusion_lidc", "weights": weights, "output_dir": tmp_path, "seed": 3}
     command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(config)]
-    command += options(**settings, **case, texture='["solid","random"]')
+    command += options(**settings, **case, texture=["solid", "random"])
     result = subprocess.run(command, cwd=repo_root, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert Output(tmp_path).files() == ["case_lefusion.json", "case_lefusion.nii.gz", "case_mask.nii.gz"]

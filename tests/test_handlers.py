@@ -25,6 +25,7 @@ from custom_components.handlers import (
     IntermediateStates,
     ProgressBar,
     SamplePicture,
+    check_checkpoint,
 )
 from custom_components.inferers import LesionInpaintingInferer
 from custom_components.losses import LesionFocusedLoss
@@ -231,7 +232,8 @@ def test_best_weights_are_replaced_only_by_better_ones(tmp_path):
 
 
 def test_metric_that_is_not_a_number_is_never_the_best(tmp_path):
-    assert run_with_metrics(tmp_path, [float("nan"), 5.0, float("nan")]) == [None, 2, 2]
+    """Before the first number the latest weights are published, afterwards the best."""
+    assert run_with_metrics(tmp_path, [float("nan"), 5.0, float("nan")]) == [1, 2, 2]
 
 
 def test_best_so_far_survives_a_resume(tmp_path):
@@ -243,7 +245,7 @@ def test_best_so_far_survives_a_resume(tmp_path):
 def test_existing_checkpoint_is_refused_and_left_alone(tmp_path):
     Run(tmp_path).run(1)
     kept = {name: (tmp_path / name).read_bytes() for name in names(tmp_path)}
-    for attempt in (lambda: Run(tmp_path).checkpoint.check(), lambda: Run(tmp_path).run(3)):
+    for attempt in (lambda: check_checkpoint(tmp_path), lambda: Run(tmp_path).run(3)):
         with pytest.raises(InputError, match=r"checkpoint_latest\.pt exists.*--resume.*--overwrite"):
             attempt()
     assert {name: (tmp_path / name).read_bytes() for name in names(tmp_path)} == kept
@@ -258,7 +260,7 @@ def test_overwrite_starts_anew(tmp_path):
 
 def test_nothing_to_resume_is_told_before_any_work(tmp_path):
     run = Run(tmp_path / "empty", resume=True)
-    for attempt in (run.checkpoint.check, lambda: run.run(1)):
+    for attempt in (lambda: check_checkpoint(tmp_path / "empty", resume=True), lambda: run.run(1)):
         with pytest.raises(InputError, match=r"nothing to resume.*checkpoint_latest\.pt"):
             attempt()
     assert not (tmp_path / "empty").exists()

@@ -1,6 +1,6 @@
 """Ignite handlers that MONAI lacks."""
 
-from .checkpoint import AtomicCheckpoint
+from .checkpoint import AtomicCheckpoint, check_checkpoint
 from .ema import EMAHandler
 from .evaluation import LesionEvaluation
 from .progress import DatasetEpoch, IntermediateStates, ProgressBar, SamplePicture
@@ -15,4 +15,5 @@ __all__ = [
     "LesionSaver",
     "ProgressBar",
     "SamplePicture",
+    "check_checkpoint",
 ]

@@ -14,18 +14,21 @@ from ignite.engine import Engine, Events
 from torch import nn
 
 from ..errors import InputError, first_line
-from ..files import write_atomically
+from ..files import check_writable, write_atomically
 
-__all__ = ["AtomicCheckpoint"]
+__all__ = ["AtomicCheckpoint", "check_checkpoint"]
+
+
+LATEST = "checkpoint_latest.pt"
 
 
 class AtomicCheckpoint:
     """Saves everything a run needs to go on, and the weights worth keeping; resumes from the latest.
 
     In ``save_dir``: ``checkpoint_latest.pt`` (all of ``save_dict``, iteration, epoch, random states) after every
-    ``interval`` epochs and at the end, ``model.pt`` (tensors only: the averaged weights) where the key metric is the
-    best so far, ``model_final.pt`` (likewise) beside the latest. Every file appears whole or not at all. Only the
-    first process of a distributed run writes.
+    ``interval`` epochs and at the end; ``model.pt`` (tensors only: the averaged weights) where the key metric is the
+    best so far, and before the first validation; ``model_final.pt`` (likewise) beside the latest. Every file appears
+    whole or not at all. Only the first process of a distributed run writes.
 
     Args:
         save_dir: folder.
@@ -38,8 +41,8 @@ class AtomicCheckpoint:
         overwrite: start anew although a checkpoint is there.
 
     Raises:
-        InputError: from :meth:`check` and when the run begins, where ``resume`` finds no checkpoint or one that does
-            not fit, or a checkpoint is there and neither ``resume`` nor ``overwrite`` is set.
+        InputError: when the run begins, from :func:`check_checkpoint`, or where ``resume`` finds a
+            checkpoint that does not fit.
     """
 
     def __init__(
@@ -62,17 +65,7 @@ class AtomicCheckpoint:
 
     @property
     def latest(self) -> Path:
-        return self.save_dir / "checkpoint_latest.pt"
-
-    def check(self) -> None:
-        """The errors above, before any work."""
-        if self.resume and not self.latest.is_file():
-            raise InputError(f"nothing to resume: {self.latest} does not exist.")
-        if self.latest.is_file() and not (self.resume or self.overwrite):
-            raise InputError(
-                f"{self.latest} exists: pass --resume true to go on from it, --overwrite true to start anew, "
-                "or another --output_dir."
-            )
+        return self.save_dir / LATEST
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.STARTED, self.start)
@@ -82,7 +75,7 @@ class AtomicCheckpoint:
             self.evaluator.add_event_handler(Events.COMPLETED, self.save_best)
 
     def start(self, engine: Engine) -> None:
-        self.check()
+        check_checkpoint(self.save_dir, self.resume, self.overwrite)
         if not self.resume:
             return
         try:
@@ -117,7 +110,7 @@ class AtomicCheckpoint:
             state["scaler"] = scaler.state_dict()
         write_atomically(self.latest, lambda path: torch.save(state, path))
         self._save_weights("model_final.pt")
-        if self.evaluator is None:
+        if self.best == float("inf"):
             self._save_weights("model.pt")
 
     def save_last(self, engine: Engine) -> None:
@@ -134,6 +127,24 @@ class AtomicCheckpoint:
     def _save_weights(self, name: str) -> None:
         state = {key: value.detach().cpu().clone() for key, value in self.weights.state_dict().items()}
         write_atomically(self.save_dir / name, lambda path: torch.save(state, path))
+
+
+def check_checkpoint(save_dir: str | Path, resume: bool = False, overwrite: bool = False) -> None:
+    """Says before any work whether a run may write its checkpoints to a folder.
+
+    Raises:
+        InputError: where ``resume`` finds no checkpoint, or one is there and neither ``resume`` nor ``overwrite`` is
+            set, or the folder cannot be written to.
+    """
+    latest = Path(save_dir) / LATEST
+    if resume and not latest.is_file():
+        raise InputError(f"nothing to resume: {latest} does not exist.")
+    if latest.is_file() and not (resume or overwrite):
+        raise InputError(
+            f"{latest} exists: pass --resume true to go on from it, --overwrite true to start anew, "
+            "or another --output_dir."
+        )
+    check_writable(save_dir)
 
 
 def random_state() -> dict[str, Any]:
