@@ -134,6 +134,9 @@ def plan_lesions(
     twice = {name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else set()
     if twice:
         raise InputError(f"two cases are named {sorted(twice)[0]!r}; their outputs would share a name.")
+    for name in names:
+        if not name or Path(name).name != name or name.startswith("."):
+            raise InputError(f"a case cannot be named {name!r}: its files take its name.")
     for case in cases:
         request = case.get("lesion_texture", texture)
         for part in request if _is_per_lesion(request) else [request]:

@@ -85,6 +85,8 @@ def _read_nifti(path: Path, role: str) -> Scan:
         stored = np.asarray(image.dataobj.get_unscaled())
     except Exception as error:
         raise InputError(f"cannot read {role} {path}: {first_line(error)}") from error
+    if stored.dtype.kind not in "iuf":
+        raise InputError(f"{role} {path} must hold whole or real numbers, it holds {stored.dtype}.")
     while stored.ndim > 3 and stored.shape[-1] == 1:
         stored = stored[..., 0]
     if stored.ndim != 3:

@@ -29,13 +29,12 @@ from custom_components.specs import LesionSpec
 from custom_components.volumes import Scan, check_scan, read_mask, read_scan, write_scan
 from lefusion_scripts import run as workflow
 
-DATA = Path(__file__).resolve().parents[1] / os.environ.get("LEFUSION_DATA", "../shared/data")
+DATA = (Path(__file__).parents[1] / os.environ.get("LEFUSION_DATA", "../shared/data")).resolve()
 PRESETS = ("ground_glass", "part_solid", "solid")  # by rising mean HU
 TEXTURES = (*PRESETS, "none")
 VAL_FRACTION = 0.28  # of the training: the shapes are of patients that the network has not seen
-AIR_HU, PARENCHYMA_HU, AIRWAY_HU, CLEAR_FRACTION = -500, -600, -950, 0.9
+AIR_HU, PARENCHYMA_HU, AIRWAY_HU, CLEAR_FRACTION, TRIES = -500, -600, -950, 0.9, 20000  # tries: for each shape
 WALL_MM, NODULE_MM, APART_MM, DIAMETER_MM, REACH_MM = 4.0, 10.0, 6.0, (5.5, 25.0), 30.0
-TRIES = 20000  # random places for each shape
 
 
 def find_lung(scan: Scan) -> np.ndarray:
@@ -69,8 +68,7 @@ def read_shapes(cases: Sequence[Mapping[str, Any]], scan: Scan) -> list[np.ndarr
 def place_sites(scan: Scan, nodules: np.ndarray, shapes: Sequence[np.ndarray], sites: int, seed: int = 0) -> np.ndarray:
     """Lesion masks (X, Y, Z) uint8 at lung sites free of nodules, airways and larger vessels; InputError if too few.
 
-    The shapes come in random order, again where they are fewer than the sites, the large ones are placed first.
-    A site lies in :func:`find_lung`, ``NODULE_MM`` from any nodule, its bounding box ``APART_MM`` from the others.
+    In random order, large shapes first: in :func:`find_lung`, ``NODULE_MM`` from nodules, boxes ``APART_MM`` apart.
     """
     rng = np.random.default_rng(derive_seed(seed, "sites"))
     hu, allowed = scan.values(), find_lung(scan)
@@ -163,11 +161,14 @@ def evaluate_texture(
     """Paint nodule-free lung sites with every texture by a bundle's own inference, and report how they differ.
 
     Args:
-        image, nodules: a chest CT, and the mask of its nodules.
+        image: a chest CT.
+        nodules: the mask of its nodules, which the sites keep away from.
         shapes: data set; the lesion masks of its validation patients are painted.
         output_dir: for sites.nii.gz, the painted scans, report.json and texture_sites.png.
-        sites, seed: number of sites; seed of the sites and of the inference.
-        bundle, config_files: a bundle's name or folder, and overlays of its inference.json, by name or path.
+        sites: how many.
+        bundle: a bundle's name or folder.
+        seed: of the sites and of the inference.
+        config_files: overlays of the bundle's inference config, by name or path.
         overwrite: replace existing outputs.
         overrides: keys of the inference config, such as weights.
     """
@@ -181,7 +182,6 @@ def evaluate_texture(
     for path in (out / name for name in (*TEXTURES, "texture_sites.png", "report.json")):
         if path.exists() and not overwrite:
             raise InputError(f"{path} exists already: pass --overwrite true or another --output_dir.")
-
     scan = read_scan(image or DATA / "lidc0314" / "lidc0314_ct.nii.gz")
     check_scan(scan)
     nodule_mask = read_mask(nodules or DATA / "lidc0314" / "lidc0314_nodules.nii.gz", scan)

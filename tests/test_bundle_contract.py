@@ -135,7 +135,6 @@ def test_metadata_states_the_use_and_the_data():
     assert "_v" not in METADATA["name"]
 
 
-@pytest.mark.xfail(strict=True, reason="optional_packages_version, a name of old, takes the place of the required ones")
 def test_required_packages_are_still_there_after_monai_has_read_the_metadata():
     """MONAI renames deprecated entries when it parses the metadata; one must not replace another."""
     parser = ConfigParser()

@@ -288,10 +288,7 @@ def test_painted_values_are_hu_within_the_window(painted):
     assert -500 < values.mean() < 150, "solid"
 
 
-def test_mask_output_numbers_the_lesions_from_the_feet_to_the_head(painted, request):
-    if painted.stored.dtype == np.uint8:
-        reason = "a mask stored in the scan's own type is given the scan's slope and intercept"
-        request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
+def test_mask_output_numbers_the_lesions_from_the_feet_to_the_head(painted):
     values = painted.output.mask.get_fdata()
     assert painted.output.mask.get_data_dtype() == np.uint8
     assert np.array_equal(painted.output.mask.affine, RAS)
@@ -380,11 +377,8 @@ def linear_scan(affine: np.ndarray) -> np.ndarray:
     return (-400 + 13 * offset[0] - 11 * offset[1] + 9 * offset[2]).astype(np.float32)
 
 
-THIN = "a lesion of one voxel along an axis is taken from half a voxel beside its place"
-
-
 @pytest.mark.parametrize("name", GEOMETRIES)
-@pytest.mark.parametrize("kind", ["ball", pytest.param("thin", marks=pytest.mark.xfail(strict=True, reason=THIN))])
+@pytest.mark.parametrize("kind", ["ball", "thin"])
 def test_what_is_painted_lands_where_it_was_cut_out(paint, tmp_path, monkeypatch, name, kind):
     """A model that repaints what is there must leave the scan as it is."""
     values = linear_scan(GEOMETRIES[name])
@@ -446,15 +440,12 @@ def test_crop_holds_only_the_lesion_it_belongs_to(tmp_path):
     assert sizes == [balls(lesions=[((12, 13, 9), 3.0)]).sum(), balls(lesions=[((19, 13, 9), 2.0)]).sum()]
 
 
-WHOLE_CROP = "halfway between two voxels the crop's anchor is rounded to even, and the crop loses a layer"
-
-
 @pytest.mark.parametrize(
     ("flips", "start"),
     [
         ((1, 1, 1), 4),
-        pytest.param((1, 1, 1), 5, marks=pytest.mark.xfail(strict=True, reason=WHOLE_CROP)),
-        pytest.param((-1, -1, -1), 4, marks=pytest.mark.xfail(strict=True, reason=WHOLE_CROP)),
+        ((1, 1, 1), 5),
+        ((-1, -1, -1), 4),
         ((-1, -1, -1), 5),
     ],
 )
@@ -544,16 +535,13 @@ def test_other_cases_of_the_data_set_do_not_change_the_result(paint, case, tmp_p
     assert both.specs == one.specs
 
 
-TIES = pytest.mark.xfail(strict=True, reason=WHOLE_CROP + "; so its noise lies elsewhere in a flipped scan")
-
-
 @pytest.mark.parametrize(
     ("spacing", "centre", "axes"),
     [
         pytest.param((1, 1, 1), (16, 15, 14), "LPS", id="odd LPS"),
         pytest.param((1, 1, 1), (16, 15, 14), "SAL", id="odd SAL"),
-        pytest.param((1, 1, 1), (16.5, 15.5, 13.5), "LPS", id="even LPS", marks=TIES),
-        pytest.param((1, 1, 1), (16.5, 15.5, 13.5), "SAL", id="even SAL", marks=TIES),
+        pytest.param((1, 1, 1), (16.5, 15.5, 13.5), "LPS", id="even LPS"),
+        pytest.param((1, 1, 1), (16.5, 15.5, 13.5), "SAL", id="even SAL"),
         pytest.param((0.8, 0.9, 2.5), (20, 18, 6), "LPI", id="anisotropic LPI"),
         pytest.param((0.8, 0.9, 2.5), (20, 18, 6), "IPR", id="anisotropic IPR"),
         pytest.param((1, 1, 2), (16, 15, 7), "LPI", id="thick slices LPI"),
@@ -665,7 +653,6 @@ def test_record_holds_the_settings_of_the_run(basic):
     assert {key: settings[key] for key in expected} == expected
 
 
-@pytest.mark.xfail(strict=True, reason="the sidecar holds eta, but not which sampler used it, if any")
 def test_record_names_the_sampler(basic):
     assert "DDIM" in str(basic.sidecar["settings"]["sampler"])
 
@@ -780,7 +767,6 @@ def test_dicom_series_is_painted_on_its_own_grid(paint, dicom, tmp_path):
     assert np.array_equal(output.mask.get_fdata() > 0, mask)
 
 
-@pytest.mark.xfail(strict=True, reason="the hash of a series' folder opens its subfolders as files, after sampling")
 def test_folder_beside_the_slices_of_a_series_does_not_matter(paint, dicom, tmp_path):
     (Path(dicom["image"]) / "thumbnails").mkdir()
     paint(tmp_path / "out", "series", **dicom, texture="solid")
@@ -920,7 +906,6 @@ def test_half_precision_leaves_the_background_alone(paint, case, tmp_path):
     assert np.mean(output.stored[balls()] != chest()[balls()]) > 0.95
 
 
-@pytest.mark.xfail(strict=True, reason="the states are saved as MetaTensors, which weights_only refuses to load")
 def test_intermediate_states_are_kept_on_request(paint, case, tmp_path):
     output = paint(tmp_path, **case, texture="solid", save_intermediates=True, num_inference_steps=3)
     assert [name for name in output.files() if name.startswith("states")] == [

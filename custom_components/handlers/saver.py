@@ -46,6 +46,9 @@ class LesionSaver:
         resume: skip cases whose sidecar is there.
         panel: draw the PNG.
         progress: show a bar over the lesions.
+
+    Raises:
+        InputError: for a window that does not rise.
     """
 
     def __init__(
@@ -61,6 +64,8 @@ class LesionSaver:
         panel: bool = True,
         progress: bool = True,
     ) -> None:
+        if not window[0] < window[1]:
+            raise InputError(f"hu_window must rise from its first to its second value, got {list(window)}.")
         self.lesions, self.output_dir = lesions, Path(output_dir)
         self.window, self.weights, self.settings = tuple(window), weights, settings or {}
         self.bundle_root = bundle_root

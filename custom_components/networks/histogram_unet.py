@@ -10,6 +10,7 @@ from monai.networks.nets.diffusion_model_unet import get_timestep_embedding
 from monai.networks.utils import pixelshuffle, pixelunshuffle
 from torch import Tensor, nn
 
+from ..errors import InputError
 from ..schedules import NoiseSchedule
 
 __all__ = ["HistogramUNet"]
@@ -97,6 +98,7 @@ class HistogramUNet(nn.Module):
     ) -> None:
         super().__init__()
         self.out_channels, self.num_bins, self.patch_size = out_channels, num_bins, patch_size
+        self.divisor = patch_size * 2 ** (len(channels) - 1)
         self.prior = (prior_mean, prior_std)
         block = patch_size**3
         self.unet = DiffusionModelUNet(
@@ -126,6 +128,11 @@ class HistogramUNet(nn.Module):
         self.register_buffer("bin_centres", (torch.arange(num_bins) + 0.5) * 2 / num_bins - 1, persistent=False)
         alphas_cumprod = NoiseSchedule(num_train_timesteps).alphas_cumprod
         self.register_buffer("alphas_cumprod", alphas_cumprod, persistent=False)
+
+    def check_size(self, spatial_size: Sequence[int]) -> None:
+        """Raises InputError where the network cannot halve a crop of that many voxels as often as it has to."""
+        if any(size < self.divisor or size % self.divisor for size in spatial_size):
+            raise InputError(f"spatial_size must be multiples of {self.divisor}, got {list(spatial_size)}.")
 
     def texture_moments(self, context: Tensor) -> tuple[Tensor, Tensor]:
         """Mean m and variance s^2 of each class's histogram. (N, n, num_bins) -> two of (N, n)."""
