@@ -5,11 +5,23 @@ from __future__ import annotations
 import sys
 from types import TracebackType
 
-__all__ = ["InputError", "find_input_error", "first_line", "install_excepthook"]
+__all__ = ["InputError", "as_flag", "find_input_error", "first_line", "install_excepthook"]
 
 
 class InputError(ValueError):
     """A problem with what the user gave, told in one sentence that names the file, key or value at fault."""
+
+
+def as_flag(value: object, name: str) -> bool:
+    """A yes-or-no setting; the command line passes ``--resume false`` on as the word "false", which is not False.
+
+    Raises:
+        InputError: for anything but True, False, "true" and "false".
+    """
+    flag = {"true": True, "false": False}.get(str(value).lower())
+    if flag is None:
+        raise InputError(f"{name} must be true or false, got {value!r}.")
+    return flag
 
 
 def find_input_error(error: BaseException | None) -> InputError | None:

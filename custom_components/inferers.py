@@ -6,13 +6,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from monai.data import MetaTensor
 from monai.inferers import Inferer
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from .combiners import MultiChannelCombiner
-from .errors import InputError
+from .errors import InputError, as_flag
 from .samplers import DDIMSampler, NoiseFn, Sampler
 from .schedules import NoiseSchedule, resampling_walk, spaced_timesteps
 from .seeds import PerSampleNoise, derive_seed
@@ -94,7 +93,7 @@ class LesionInpaintingInferer(Inferer):
         self.noise_fn = noise_fn
         self.condition = condition
         self.amp_dtype = None if amp_dtype is None else AMP_DTYPES[amp_dtype]
-        self.progress = progress
+        self.progress = as_flag(progress, "progress")
         self.on_step = on_step
 
     @property
@@ -125,7 +124,7 @@ class LesionInpaintingInferer(Inferer):
         Returns:
             Sampling: (N, 1, X, Y, Z), the painted image. Training: (N, n, X, Y, Z), the network's prediction.
         """
-        inputs = inputs.as_tensor() if isinstance(inputs, MetaTensor) else torch.as_tensor(inputs)
+        inputs = torch.as_tensor(inputs).as_subclass(Tensor)  # MONAI's MetaTensor would slow every operation down
         image, masks = self.combiner.split(inputs)
         if timesteps is not None:
             if noise is None:
@@ -157,7 +156,7 @@ class LesionInpaintingInferer(Inferer):
             condition = torch.as_tensor(self.condition)
             condition = condition.expand(count, *condition.shape)
         if condition is not None:
-            condition = torch.as_tensor(condition).to(image)
+            condition = torch.as_tensor(condition).as_subclass(Tensor).to(image)
         noise_fn = self.noise_fn
         if noise_fn is None:
             noise_fn = PerSampleNoise([derive_seed(self.seed, i) for i in range(count)] if seeds is None else seeds)

@@ -29,7 +29,7 @@ from custom_components.specs import LesionSpec
 from custom_components.volumes import Scan, check_scan, read_mask, read_scan, write_scan
 from lefusion_scripts import run as workflow
 
-DATA = (Path(__file__).parents[1] / os.environ.get("LEFUSION_DATA", "../shared/data")).resolve()
+DATA = (Path(__file__).resolve().parents[1] / os.environ.get("LEFUSION_DATA", "../shared/data")).resolve()
 PRESETS = ("ground_glass", "part_solid", "solid")  # by rising mean HU
 TEXTURES = (*PRESETS, "none")
 VAL_FRACTION = 0.28  # of the training: the shapes are of patients that the network has not seen

@@ -100,6 +100,8 @@ def run(
     """
     root = bundle_root(bundle)
     files = config_files(root, workflow, config)
+    words = {"true": True, "false": False}  # fire reads only True and False as flags
+    overrides = {key: words.get(value, value) if isinstance(value, str) else value for key, value in overrides.items()}
     overrides.setdefault("bundle_root", str(root))
     check_overrides(files, overrides)
     monai.bundle.run(config_file=files, **overrides)

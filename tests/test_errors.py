@@ -5,7 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from custom_components.errors import InputError, find_input_error
+import pytest
+
+from custom_components.errors import InputError, as_flag, find_input_error
 
 
 def wrapped(error: Exception, explicit: bool) -> Exception:
@@ -56,3 +58,14 @@ def test_other_errors_keep_their_traceback(repo_root):
     assert "Traceback" in result.stderr
     assert "KeyError: 'x'" in result.stderr
     assert result.returncode == 1
+
+
+@pytest.mark.parametrize(("value", "flag"), [(True, True), (False, False), ("true", True), ("False", False)])
+def test_flag_is_understood_as_a_value_and_as_a_word(value, flag):
+    assert as_flag(value, "resume") is flag
+
+
+@pytest.mark.parametrize("value", ["no", 2, None, ""])
+def test_flag_that_is_neither_true_nor_false_is_refused_by_name(value):
+    with pytest.raises(InputError, match="resume must be true or false"):
+        as_flag(value, "resume")

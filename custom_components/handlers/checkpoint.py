@@ -13,7 +13,7 @@ import torch
 from ignite.engine import Engine, Events
 from torch import nn
 
-from ..errors import InputError, first_line
+from ..errors import InputError, as_flag, first_line
 from ..files import check_writable, write_atomically
 
 __all__ = ["AtomicCheckpoint", "check_checkpoint"]
@@ -60,7 +60,7 @@ class AtomicCheckpoint:
         self.save_dict = {name: getattr(item, "module", item) for name, item in save_dict.items()}
         self.weights = weights
         self.evaluator, self.metric_name, self.interval = evaluator, metric_name, interval
-        self.resume, self.overwrite = resume, overwrite
+        self.resume, self.overwrite = as_flag(resume, "resume"), as_flag(overwrite, "overwrite")
         self.best = float("inf")
 
     @property
@@ -137,6 +137,7 @@ def check_checkpoint(save_dir: str | Path, resume: bool = False, overwrite: bool
             set, or the folder cannot be written to.
     """
     latest = Path(save_dir) / LATEST
+    resume, overwrite = as_flag(resume, "resume"), as_flag(overwrite, "overwrite")
     if resume and not latest.is_file():
         raise InputError(f"nothing to resume: {latest} does not exist.")
     if latest.is_file() and not (resume or overwrite):

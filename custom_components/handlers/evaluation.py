@@ -14,7 +14,7 @@ from ignite.engine import Engine, Events
 from tqdm import tqdm
 
 from ..conditioners import lesion_histogram
-from ..errors import InputError
+from ..errors import InputError, as_flag
 from ..files import check_writable, write_atomically
 from ..metrics import fill_from_surroundings, histogram_distance, psnr, ssim
 from ..panels import save_sample_grid
@@ -50,12 +50,8 @@ class LesionEvaluation:
         overwrite: bool = False,
         pictures: int = 8,
     ) -> None:
-        self.output_dir, self.window, self.overwrite, self.pictures = (
-            Path(output_dir),
-            window,
-            overwrite,
-            pictures,
-        )
+        self.output_dir, self.window, self.pictures = Path(output_dir), window, pictures
+        self.overwrite = as_flag(overwrite, "overwrite")
         self.rows: list[dict[str, Any]] = []
         self.shown: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
 

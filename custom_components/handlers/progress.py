@@ -134,7 +134,7 @@ class IntermediateStates:
         if step == 0:
             self.kept = []
         if step % self.interval == 0 or timestep < 0:
-            self.kept.append((timestep, x.detach().half().cpu()))
+            self.kept.append((timestep, x.detach().as_subclass(torch.Tensor).half().cpu()))
         if timestep < 0:
             timesteps, states = zip(*self.kept, strict=True)
             content = {"timesteps": torch.tensor(timesteps), "states": torch.stack(states)}

@@ -14,7 +14,7 @@ from ignite.engine import Engine, Events
 from tqdm import tqdm
 
 from ..conditioners import lesion_histogram
-from ..errors import InputError
+from ..errors import InputError, as_flag
 from ..files import check_writable, write_atomically
 from ..grids import from_crop
 from ..metrics import histogram_distance
@@ -69,7 +69,8 @@ class LesionSaver:
         self.lesions, self.output_dir = lesions, Path(output_dir)
         self.window, self.weights, self.settings = tuple(window), weights, settings or {}
         self.bundle_root = bundle_root
-        self.overwrite, self.resume, self.panel, self.progress = overwrite, resume, panel, progress
+        self.overwrite, self.resume = as_flag(overwrite, "overwrite"), as_flag(resume, "resume")
+        self.panel, self.progress = as_flag(panel, "panel"), as_flag(progress, "progress")
         self.crops: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
         self.waiting: dict[str, list[int]] = defaultdict(list)
         for number, item in enumerate(lesions):
