@@ -22,9 +22,9 @@ def crop_affine(
     a scan that has the model's spacing and lies along the axes is then copied without interpolation.
     """
     size, spacing = np.array(spatial_size), np.array(spacing_mm)
-    # A crop of even size has its middle half a voxel below its anchor; the hundredth breaks ties the same way in
-    # every orientation.
-    target_mm = np.array(centre_mm) + spacing * (np.where(size % 2 == 0, 0.5, 0.0) - 0.01)
+    # A crop of even size has its middle half a voxel below its anchor; the small odd
+    # fraction, which no common spacing hits, breaks ties the same way in every orientation.
+    target_mm = np.array(centre_mm) + spacing * (np.where(size % 2 == 0, 0.5, 0.0) - 0.0137)
     index = np.rint(np.linalg.solve(scan_affine, [*target_mm, 1.0])[:3])
     anchor_mm = (scan_affine @ [*index, 1.0])[:3]
     affine = np.diag([*spacing_mm, 1.0]).astype(np.float64)

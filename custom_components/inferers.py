@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from .combiners import MultiChannelCombiner
+from .conditioners import match_texture_mean
 from .errors import InputError, as_flag
 from .samplers import DDIMSampler, NoiseFn, Sampler
 from .schedules import NoiseSchedule, resampling_walk, spaced_timesteps
@@ -41,6 +42,8 @@ class LesionInpaintingInferer(Inferer):
         num_inference_steps: timesteps used out of the schedule's T.
         jump_length, jump_n_sample: recurrent length and sampling frequency of appendix F, in units of the used steps.
         guidance_scale: g of classifier-free guidance, ``null + g (conditional - null)``; 1 turns it off.
+        texture_guidance: share, 0 to 1, by which each estimate of a lesion is shifted to the mean of its requested
+            histogram; 0 leaves the texture to the network alone, as in the paper.
         clip_x_0: keep the estimate of x_0 within [-1, 1].
         seed: run seed, used where the call gives no ``seeds``.
         noise_fn: replaces every Gaussian draw: called with a tensor, gives noise of its shape.
@@ -65,6 +68,7 @@ class LesionInpaintingInferer(Inferer):
         jump_length: int = 1,
         jump_n_sample: int = 1,
         guidance_scale: float = 1.0,
+        texture_guidance: float = 1.0,
         clip_x_0: bool = True,
         seed: int = 0,
         noise_fn: NoiseFn | None = None,
@@ -88,6 +92,9 @@ class LesionInpaintingInferer(Inferer):
         self.timesteps = spaced_timesteps(schedule.num_train_timesteps, num_inference_steps)
         self.walk = resampling_walk(num_inference_steps, jump_length, jump_n_sample)
         self.guidance_scale = guidance_scale
+        if not 0 <= texture_guidance <= 1:
+            raise InputError(f"texture_guidance must lie within 0 and 1, got {texture_guidance}.")
+        self.texture_guidance = texture_guidance
         self.clip_x_0 = clip_x_0
         self.seed = seed
         self.noise_fn = noise_fn
@@ -198,8 +205,11 @@ class LesionInpaintingInferer(Inferer):
                 null = network(seen, timesteps, context=None)
                 prediction = null + self.guidance_scale * (prediction - null)
         x_0 = self.schedule.predict_x_0(prediction.to(x_t), x_t, timesteps, self.prediction_type)
-        if self.clip_x_0:
-            x_0 = x_0.clamp(-1, 1)
+        x_0 = x_0.clamp(-1, 1) if self.clip_x_0 else x_0
+        if self.texture_guidance > 0 and condition is not None:
+            histograms = condition.reshape(*masks.shape[:2], -1)
+            x_0 = match_texture_mean(x_0, masks, histograms, self.texture_guidance)
+            x_0 = x_0.clamp(-1, 1) if self.clip_x_0 else x_0
         lesion = self.sampler.step(x_t, x_0, t, s, self.schedule, noise_fn)
         if s < 0:
             return torch.where(masks > 0, lesion, background)

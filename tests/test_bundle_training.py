@@ -69,8 +69,8 @@ def dataset_dir(tmp_path_factory) -> Path:
         distance = np.sqrt((grid**2).sum(axis=0))
         radius = 3 + 0.3 * k
         scan = rng.normal(-850, 20, distance.shape)
-        scan[distance <= radius] = -600 + 30 * k
-        scan[distance <= 0.7 * radius] = 100 + 30 * k
+        scan[distance <= radius] = -600 + 10 * k
+        scan[distance <= 0.7 * radius] = 100 + 10 * k
         for kind, array in (("image", scan.astype(np.int16)), ("label", (distance <= radius).astype(np.uint8))):
             nib.save(nib.Nifti1Image(array, np.eye(4)), root / f"{kind}_{k}.nii.gz")
         entries.append({"image": f"image_{k}.nii.gz", "label": f"label_{k}.nii.gz", "patient": f"patient_{k}"})
@@ -167,9 +167,8 @@ def validation_patients() -> list[str]:
 @pytest.fixture(scope="module")
 def trained(dataset_dir, tmp_path_factory) -> Path:
     """The output folder of a training that has learnt something."""
-    return train(
-        dataset_dir, tmp_path_factory.mktemp("trained"), max_epochs=6, repeats=2, learning_rate=0.01, ema_decay=0.8
-    )
+    settings = {"max_epochs": 6, "repeats": 4, "val_repeats": 4, "batch_size": 4}
+    return train(dataset_dir, tmp_path_factory.mktemp("trained"), learning_rate=0.01, ema_decay=0.8, **settings)
 
 
 # What a training leaves behind
@@ -245,10 +244,10 @@ def test_repeated_command_is_refused_in_one_sentence(commanded):
 def test_training_and_validation_loss_fall_on_easy_data(trained):
     validation = scalars(trained / "tensorboard", "val_loss")
     assert len(validation) == 6
-    assert validation[-1] < validation[0]
+    assert validation[-1] < 0.9 * validation[0]
     training = scalars(trained / "tensorboard", "train_loss")
-    assert len(training) == 6 * 2 * STEPS_PER_EPOCH
-    assert np.mean(training[-12:]) < np.mean(training[:12])
+    assert len(training) == 36
+    assert np.mean(training[24:]) < 0.85 * np.mean(training[:12])
 
 
 def test_model_is_the_best_epoch_s_and_model_final_the_last_epoch_s_average(trained):
@@ -316,8 +315,8 @@ def test_overlays_merge_and_train(dataset_dir, tmp_path, overlays):
 # Resuming
 
 
-@pytest.mark.parametrize("overlays", [[], ["train_cpu.json"]], ids=["plain", "train_cpu"])
-def test_interrupted_training_resumes_to_the_same_weights_bit_for_bit(dataset_dir, tmp_path, overlays):
+def test_interrupted_training_resumes_to_the_same_weights_bit_for_bit(dataset_dir, tmp_path):
+    overlays = ["train_cpu.json"]  # its learning rate changes with every epoch
     settings = {"max_epochs": 4, "ema_start": 4, "ema_interval": 2, "learning_rate": 0.01}
     whole = train(dataset_dir, tmp_path / "whole", *overlays, **settings)
 
@@ -620,11 +619,12 @@ def test_evaluation_command_writes_table_summary_and_picture(trained, dataset_di
     assert f"{NUM_VALIDATION} lesions" in process.stdout
 
 
-def test_evaluation_repeats_exactly_and_follows_seed_and_section(trained, dataset_dir, tmp_path):
+def test_evaluation_repeats_in_any_batch_and_follows_seed_and_section(trained, dataset_dir, tmp_path):
     rows = evaluate(trained, dataset_dir, tmp_path / "first")
     torch.manual_seed(99)
-    assert evaluate(trained, dataset_dir, tmp_path / "again", batch_size=2)[1]["voxels"] == rows[1]["voxels"]
-    assert evaluate(trained, dataset_dir, tmp_path / "same") == rows
+    for first, again in zip(rows, evaluate(trained, dataset_dir, tmp_path / "again", batch_size=2), strict=True):
+        for name in rows[0].keys() - {"filling"}:
+            assert float(again[name]) == pytest.approx(float(first[name]), rel=1e-4, abs=1e-4), name
     other = evaluate(trained, dataset_dir, tmp_path / "other", seed=1)
     assert other[0]["psnr_lesion"] != rows[0]["psnr_lesion"]
     assert other[1] == rows[1]  # the trivial fillings have nothing random
