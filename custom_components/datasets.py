@@ -21,7 +21,7 @@ SCAN_SUFFIXES = (".nii.gz", ".nii")
 
 def case_name(path: str | Path) -> str:
     """A file's or folder's name without its scan suffix."""
-    name = Path(path).name
+    name = Path(str(path)).name
     for suffix in SCAN_SUFFIXES:
         name = name.removesuffix(suffix)
     return name
@@ -38,7 +38,7 @@ def list_cases(dataset_dir: str | Path) -> list[dict[str, Any]]:
     Raises:
         InputError: where nothing is there, an image lacks its label, or an entry lacks a key.
     """
-    root = Path(dataset_dir)
+    root = Path(str(dataset_dir))
     if not root.exists():
         raise InputError(f"dataset_dir {root} does not exist.")
     datalist = root / "datalist.json" if root.is_dir() else root
@@ -71,7 +71,7 @@ def find_cases(
         InputError: where only one of the two is given, and as :func:`list_cases`.
     """
     if image is None and mask is None:
-        return list_cases(dataset_dir) if Path(dataset_dir).exists() else []
+        return list_cases(dataset_dir) if Path(str(dataset_dir)).exists() else []
     if image is None or mask is None:
         raise InputError(f"image and mask go together, but {'image' if image is None else 'mask'} is missing.")
     return [{"image": str(image), "label": str(mask), "case": case_name(image), "patient": case_name(image)}]

@@ -68,7 +68,7 @@ class LesionInpaintingInferer(Inferer):
         jump_length: int = 1,
         jump_n_sample: int = 1,
         guidance_scale: float = 1.0,
-        texture_guidance: float = 1.0,
+        texture_guidance: float = 0.0,
         clip_x_0: bool = True,
         seed: int = 0,
         noise_fn: NoiseFn | None = None,

@@ -91,6 +91,8 @@ def _read_nifti(path: Path, role: str) -> Scan:
         stored = stored[..., 0]
     if stored.ndim != 3:
         raise InputError(f"{role} {path} must have three dimensions, it has shape {stored.shape}.")
+    if not abs(np.linalg.det(image.affine[:3, :3])) > 1e-9:
+        raise InputError(f"{role} {path} has a singular affine.")
     slope, intercept = float(image.dataobj.slope), float(image.dataobj.inter)
     return Scan(path, stored, slope, intercept, np.asarray(image.affine, dtype=np.float64), image.header)
 

@@ -40,7 +40,7 @@ def load_weights(network: nn.Module, path: str | Path) -> nn.Module:
 
 def read_state_dict(path: str | Path) -> Mapping[str, torch.Tensor]:
     """The state dict of a weights file, tensors only; InputError where it cannot be read."""
-    path = Path(path)
+    path = Path(str(path))
     if not path.is_file():
         raise InputError(f"weights file {path} does not exist.")
     try:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from custom_components.conditioners import HistogramConditioner, lesion_histogram
+from custom_components.conditioners import HistogramConditioner, lesion_histogram, match_texture_mean
 from custom_components.errors import InputError
 
 NAMES = ("ground_glass", "part_solid", "solid")
@@ -275,3 +275,22 @@ def test_bad_presets_file_is_refused_naming_the_fault(tmp_path, content, fault):
 def test_missing_presets_file_is_named(tmp_path):
     with pytest.raises(InputError, match=r"nowhere\.json"):
         HistogramConditioner(tmp_path / "nowhere.json")
+
+
+def test_mean_of_every_lesion_is_shifted_to_its_request_inside_the_mask_only():
+    generator = torch.Generator().manual_seed(0)
+    x_0 = torch.rand(2, 2, 4, 4, 4, generator=generator) - 0.5
+    masks = torch.zeros(2, 2, 4, 4, 4)
+    masks[0, 0, :2], masks[0, 1, 2:], masks[1, 0, :, 1:3] = 1, 1, 1  # class 2 is absent from the second sample
+    histograms = torch.zeros(2, 2, 16)
+    histograms[0, 0, 12], histograms[1, 0, 3] = 1, 1  # class 2 of the first sample: the null condition
+    shifted = match_texture_mean(x_0, masks, histograms)
+    assert shifted[0, 0][masks[0, 0] > 0].mean().item() == pytest.approx(12.5 / 8 - 1, abs=1e-6)
+    assert shifted[1, 0][masks[1, 0] > 0].mean().item() == pytest.approx(3.5 / 8 - 1, abs=1e-6)
+    assert torch.equal(shifted[masks == 0], x_0[masks == 0])
+    assert torch.equal(shifted[:, 1], x_0[:, 1])
+    inside = masks[0, 0] > 0
+    before, after = x_0[0, 0][inside], shifted[0, 0][inside]
+    torch.testing.assert_close(after - after.mean(), before - before.mean())  # the structure stays
+    half = match_texture_mean(x_0, masks, histograms, strength=0.5)
+    torch.testing.assert_close(half, (x_0 + shifted) / 2)

@@ -13,6 +13,7 @@ from monai.engines import SupervisedEvaluator
 from torch import nn
 
 from custom_components.engines import LesionSamplingPrepareBatch
+from custom_components.errors import InputError
 from custom_components.inferers import LesionInpaintingInferer
 from custom_components.samplers import DDIMSampler, DDPMSampler
 from custom_components.schedules import NoiseSchedule
@@ -631,3 +632,32 @@ def test_overlapping_masks_are_refused_before_any_forward():
     with pytest.raises(ValueError, match="overlap"):
         LesionInpaintingInferer(NoiseSchedule(T), num_classes=2, num_inference_steps=2)(inputs, network)
     assert not network.calls
+
+
+def test_texture_guidance_makes_a_deaf_network_obey_the_request():
+    """A network that always answers with the same x_0, whatever it is asked for."""
+    schedule = NoiseSchedule(20)
+
+    def deaf(x, timesteps, context=None):
+        return torch.zeros_like(x[:, :1])
+
+    image, mask = torch.zeros(1, 1, 8, 8, 8), torch.zeros(1, 1, 8, 8, 8)
+    mask[..., 2:6, 2:6, 2:6] = 1
+    request = torch.zeros(1, 1, 16)
+    request[..., 11] = 1
+    settings = {"prediction_type": "sample", "num_inference_steps": 4}
+    inputs = torch.cat([image, mask], dim=1)
+    means = []
+    for strength in (0.0, 1.0):
+        inferer = LesionInpaintingInferer(schedule, texture_guidance=strength, **settings)
+        painted = inferer(inputs, deaf, condition=request, seeds=[1])
+        assert torch.equal(painted[mask == 0], image[mask == 0])
+        means.append(painted[mask > 0].mean().item())
+    assert means[0] == pytest.approx(0, abs=1e-6)
+    assert means[1] == pytest.approx(11.5 / 8 - 1, abs=1e-6)
+
+
+@pytest.mark.parametrize("strength", [-0.1, 1.1])
+def test_texture_guidance_outside_its_range_is_refused(strength):
+    with pytest.raises(InputError, match="texture_guidance"):
+        LesionInpaintingInferer(NoiseSchedule(20), texture_guidance=strength)

@@ -66,7 +66,7 @@ class LesionSaver:
     ) -> None:
         if not window[0] < window[1]:
             raise InputError(f"hu_window must rise from its first to its second value, got {list(window)}.")
-        self.lesions, self.output_dir = lesions, Path(output_dir)
+        self.lesions, self.output_dir = lesions, Path(str(output_dir))
         self.window, self.weights, self.settings = tuple(window), weights, settings or {}
         self.bundle_root = bundle_root
         self.overwrite, self.resume = as_flag(overwrite, "overwrite"), as_flag(resume, "resume")
