@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -485,6 +486,12 @@ def test_kill_while_writing_leaves_every_file_whole(tmp_path, torn):
 
 @pytest.mark.integration
 def test_two_processes_train_like_one_with_the_same_global_batch(dataset_dir, tmp_path):
+    # One training case has no lesion: the other process must not count it either.
+    scans = tmp_path / "scans"
+    shutil.copytree(dataset_dir, scans)
+    cases = json.loads((scans / "datalist.json").read_text())
+    empty = next(case["label"] for case in cases if case["patient"] not in validation_patients())
+    nib.save(nib.Nifti1Image(np.zeros((20, 20, 20), np.uint8), np.eye(4)), scans / empty)
     settings = {"max_epochs": 3, "learning_rate": 0.001, "ema_decay": 0.5}
     losses = {
         "_target_": "TensorBoardStatsHandler",
@@ -507,11 +514,11 @@ def test_two_processes_train_like_one_with_the_same_global_batch(dataset_dir, tm
         cwd=tmp_path,
         config_file=[str(config) for config in configs],
         bundle_root=BUNDLE,
-        dataset_dir=dataset_dir,
+        dataset_dir=scans,
         **{**TINY, **settings, "batch_size": 1},
     )
     assert process.returncode == 0, process.stderr[-3000:]
-    train(dataset_dir, tmp_path / "alone", **settings)
+    train(scans, tmp_path / "alone", **settings)
 
     alone = scalars(tmp_path / "alone" / "tensorboard", "train_loss")
     of_rank = [scalars(tmp_path / f"losses_{rank}", "loss") for rank in (0, 1)]

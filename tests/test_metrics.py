@@ -317,6 +317,16 @@ def test_summary_stays_json_where_a_measure_has_no_value(tmp_path):
     assert math.isfinite(fillings["painted"]["psnr_lesion"])
 
 
+def test_lesion_without_a_measure_is_left_out_of_its_mean(tmp_path):
+    even = lesion(0, 0.1)
+    even["image"][even["label"] > 0] = 0.25
+    handler = LesionEvaluation(tmp_path, pictures=1)
+    evaluate([even, lesion(1, 0.1)], handler)
+    fillings = read_summary(tmp_path)["fillings"]
+    assert fillings["painted"]["spread_ratio"] == pytest.approx(1, abs=1e-4)
+    assert fillings["mean"]["psnr_lesion"] == handler.rows[-1]["psnr_lesion"]
+
+
 def test_existing_results_are_refused_without_overwrite(tmp_path):
     LesionEvaluation(tmp_path / "new").check()
     assert not (tmp_path / "new").exists()

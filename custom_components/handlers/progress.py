@@ -15,6 +15,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from ..datasets import ReproducibleDataset
+from ..errors import InputError, as_flag
 from ..files import write_atomically
 from ..panels import save_sample_grid
 
@@ -123,12 +124,23 @@ class IntermediateStates:
     Args:
         output_dir: folder of the files.
         interval: keep every so many steps (the first and the last always).
+        overwrite: replace the files of an earlier run.
+        resume: number the files after those of an earlier run.
+
+    Raises:
+        InputError: where files of an earlier run are there and neither of the two is set.
     """
 
-    def __init__(self, output_dir: str | Path, interval: int = 1) -> None:
-        self.output_dir, self.interval = Path(output_dir), interval
+    def __init__(
+        self, output_dir: str | Path, interval: int = 1, overwrite: bool = False, resume: bool = False
+    ) -> None:
+        self.output_dir, self.interval = Path(str(output_dir)), interval
+        earlier = len(list(self.output_dir.glob("states_*.pt")))
+        resume = as_flag(resume, "resume")
+        if earlier and not (resume or as_flag(overwrite, "overwrite")):
+            raise InputError(f"{self.output_dir} holds states already: pass --overwrite true or another --output_dir.")
         self.kept: list[tuple[int, torch.Tensor]] = []
-        self.batches = 0
+        self.batches = earlier if resume else 0
 
     def __call__(self, step: int, timestep: int, x: torch.Tensor) -> None:
         if step == 0:
