@@ -118,13 +118,15 @@ class LesionEvaluation:
 
     def summary(self) -> dict[str, dict[str, float]]:
         """Means over lesions, per filling; of ``mean_difference`` the mean of absolute values, of
-        ``max_outside`` the largest."""
+        ``max_outside`` the largest. A lesion without a value for a measure (equal images, no spread) is left out of
+        that measure."""
         out: dict[str, dict[str, float]] = {}
         for filling in ("painted", "surroundings", "mean"):
             rows = [row for row in self.rows if row["filling"] == filling]
             names = [name for name in rows[0] if name not in ("lesion", "filling", "voxels")]
             values: Mapping[str, np.ndarray] = {name: np.array([row[name] for row in rows]) for name in names}
-            out[filling] = {name: float(np.mean(value)) for name, value in values.items()}
+            finite = {name: value[np.isfinite(value)] for name, value in values.items()}
+            out[filling] = {name: float(value.mean()) if value.size else np.nan for name, value in finite.items()}
             out[filling]["mean_difference"] = float(np.abs(values["mean_difference"]).mean())
             out[filling]["max_outside"] = float(values["max_outside"].max())
         return out
