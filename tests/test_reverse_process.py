@@ -7,6 +7,7 @@ import torch
 
 from custom_components.errors import InputError
 from custom_components.inferers import LesionInpaintingInferer
+from custom_components.mask_inferers import MaskDiffusionInferer
 from custom_components.reverse_process import ReverseProcessInferer
 from custom_components.schedules import NoiseSchedule
 
@@ -24,7 +25,7 @@ def halve(x, timesteps, context=None):
     return 0.5 * x
 
 
-@pytest.mark.parametrize("inferer", [LesionInpaintingInferer])
+@pytest.mark.parametrize("inferer", [LesionInpaintingInferer, MaskDiffusionInferer])
 def test_inferers_share_one_reverse_process(inferer):
     assert issubclass(inferer, ReverseProcessInferer)
     assert inferer.fill is ReverseProcessInferer.fill
