@@ -15,6 +15,7 @@ from .benchmark import benchmark
 from .demo import demo
 from .evaluate_texture import evaluate_texture
 from .fit_presets import fit_presets
+from .prepare_lidc_masks import prepare_lidc_masks
 from .run import generate, run
 
 COMMANDS = {
@@ -23,6 +24,7 @@ COMMANDS = {
     "evaluate_texture": evaluate_texture,
     "fit_presets": fit_presets,
     "generate": generate,
+    "prepare": {"lidc_masks": prepare_lidc_masks},
     "run": run,
 }
 
@@ -33,18 +35,20 @@ def check_flags(arguments: Sequence[str]) -> None:
     Raises:
         InputError: naming the flag, and the one that was probably meant.
     """
-    if not arguments or arguments[0] not in COMMANDS:
+    command, words = COMMANDS, list(arguments)
+    while isinstance(command, dict):
+        name = words.pop(0) if words else ""
+        command = command.get(name.replace("-", "_"))
+    if command is None:
         return
-    known = inspect.signature(COMMANDS[arguments[0]]).parameters
+    known = inspect.signature(command).parameters
     if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in known.values()):
         return
-    for argument in arguments[1:]:
+    for argument in words:
         flag = argument.split("=")[0].lstrip("-").replace("-", "_")
         if argument.startswith("--") and len(argument) > 2 and flag not in (*known, "help"):
             close = difflib.get_close_matches(flag, known, n=1)
-            raise InputError(
-                f"{arguments[0]} has no option --{flag}" + (f"; did you mean --{close[0]}?" if close else ".")
-            )
+            raise InputError(f"{name} has no option --{flag}" + (f"; did you mean --{close[0]}?" if close else "."))
 
 
 def main() -> None:

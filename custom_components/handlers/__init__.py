@@ -3,6 +3,7 @@
 from .checkpoint import AtomicCheckpoint, check_checkpoint
 from .ema import EMAHandler
 from .evaluation import LesionEvaluation
+from .mask_picture import MaskPicture
 from .progress import DatasetEpoch, IntermediateStates, ProgressBar, SamplePicture
 from .saver import LesionSaver
 
@@ -13,6 +14,7 @@ __all__ = [
     "IntermediateStates",
     "LesionEvaluation",
     "LesionSaver",
+    "MaskPicture",
     "ProgressBar",
     "SamplePicture",
     "check_checkpoint",

@@ -1,5 +1,6 @@
 """Networks that MONAI lacks."""
 
 from .histogram_unet import HistogramUNet
+from .patch_unet import PatchUNet
 
-__all__ = ["HistogramUNet"]
+__all__ = ["HistogramUNet", "PatchUNet"]

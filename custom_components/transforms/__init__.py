@@ -3,5 +3,13 @@
 from .histogram import LesionHistogramd, RandDropConditiond
 from .lesion_crop import RandCropToLesiond
 from .lesion_grid import LesionCropd
+from .mask_grid import ControlSphered, RandMaskCropd
 
-__all__ = ["LesionCropd", "LesionHistogramd", "RandCropToLesiond", "RandDropConditiond"]
+__all__ = [
+    "ControlSphered",
+    "LesionCropd",
+    "LesionHistogramd",
+    "RandCropToLesiond",
+    "RandDropConditiond",
+    "RandMaskCropd",
+]
