@@ -10,7 +10,7 @@ from scipy import ndimage
 from scipy.optimize import minimize
 from scipy.spatial import ConvexHull, QhullError
 
-__all__ = ["bounding_sphere", "enclosing_sphere", "sphere_channel", "tidy_masks"]
+__all__ = ["bounding_sphere", "enclosing_sphere", "smooth_masks", "sphere_channel", "tidy_masks"]
 
 
 def enclosing_sphere(points: np.ndarray) -> tuple[np.ndarray, float]:
@@ -93,22 +93,29 @@ def sphere_channel(
     return np.maximum(1 - distance / radius_mm, -1).astype(np.float32)
 
 
-def tidy_masks(
-    values: np.ndarray, smoothing: Sequence[float], fill_holes: bool = True, largest_component: bool = False
-) -> np.ndarray:
-    """Masks of drawn values: smoothed, one class a voxel, without holes, in one piece where asked for.
+def smooth_masks(values: np.ndarray, sigma: Sequence[float]) -> np.ndarray:
+    """The smoothing kernel of section 3.3: a Gaussian over drawn values (n, X, Y, Z).
 
     Args:
-        values: (n, X, Y, Z) in [-1, 1], lesion above 0.
-        smoothing: standard deviation of the Gaussian kernel (section 3.3) along each axis in voxels; 0 for none.
+        values: in [-1, 1], lesion above 0.
+        sigma: standard deviation along each axis in voxels; 0 for none.
+    """
+    if not any(sigma):
+        return values
+    return np.stack([ndimage.gaussian_filter(value, sigma, mode="nearest") for value in values])
+
+
+def tidy_masks(values: np.ndarray, fill_holes: bool = True, largest_component: bool = False) -> np.ndarray:
+    """Masks of drawn values: one class a voxel, without holes, in one piece where asked for.
+
+    Args:
+        values: (n, X, Y, Z), lesion above 0.
         fill_holes: a hole in the union of the classes becomes the class that is likeliest there.
         largest_component: keep the union's largest component (26 neighbours) only.
 
     Returns:
         (n, X, Y, Z) bool, not overlapping.
     """
-    if any(sigma > 0 for sigma in smoothing):
-        values = np.stack([ndimage.gaussian_filter(v, smoothing, mode="nearest") for v in values])
     union = values.max(axis=0) > 0
     if fill_holes:
         union = ndimage.binary_fill_holes(union)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from custom_components.masks import bounding_sphere, enclosing_sphere, sphere_channel, tidy_masks
+from custom_components.masks import bounding_sphere, enclosing_sphere, smooth_masks, sphere_channel, tidy_masks
 
 
 def ball(size: int, centre, radius: float) -> np.ndarray:
@@ -77,18 +77,18 @@ def test_tidy_masks_fills_holes_and_keeps_the_largest_piece_where_asked():
     values = np.where(ball(20, (8, 8, 8), 5), 1.0, -1.0)[None]
     values[0, 8, 8, 8] = -1
     values[0, 17, 17, 17] = 1
-    plain = tidy_masks(values, (0, 0, 0), fill_holes=False)
+    plain = tidy_masks(values, fill_holes=False)
     assert not plain[0, 8, 8, 8]
     assert plain[0, 17, 17, 17]
-    tidy = tidy_masks(values, (0, 0, 0), fill_holes=True, largest_component=True)
+    tidy = tidy_masks(values, fill_holes=True, largest_component=True)
     assert np.array_equal(tidy[0], ball(20, (8, 8, 8), 5))
 
 
 def test_smoothing_removes_a_lone_voxel():
     values = np.full((1, 9, 9, 9), -1.0)
     values[0, 4, 4, 4] = 1
-    assert tidy_masks(values, (0, 0, 0)).any()
-    assert not tidy_masks(values, (1, 1, 1)).any()
+    assert tidy_masks(smooth_masks(values, (0, 0, 0))).any()
+    assert not tidy_masks(smooth_masks(values, (1, 1, 1))).any()
 
 
 def test_classes_never_overlap_and_a_hole_takes_the_likeliest_class():
@@ -96,7 +96,7 @@ def test_classes_never_overlap_and_a_hole_takes_the_likeliest_class():
     values[0, 2:7, 2:7, 2:7] = 0.5
     values[1, 3:6, 3:6, 3:6] = 0.8
     values[:, 4, 4, 4] = (-0.9, -0.2)
-    masks = tidy_masks(values, (0, 0, 0))
+    masks = tidy_masks(values)
     assert masks.sum(axis=0).max() == 1
     assert masks[1, 4, 4, 4]
     assert masks[1].sum() == 27

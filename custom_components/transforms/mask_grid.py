@@ -12,36 +12,11 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform, Randomizable
 
 from ..errors import InputError
-from ..grids import crop_affine, resample
+from ..grids import resample
+from ..mask_grids import mask_crop_affine
 from ..masks import bounding_sphere, sphere_channel
 
-__all__ = ["ControlSphered", "RandMaskCropd", "mask_crop_affine"]
-
-
-def mask_crop_affine(
-    centre_mm: Sequence[float],
-    radius_mm: float,
-    scan_affine: np.ndarray,
-    spatial_size: Sequence[int],
-    spacing_mm: Sequence[float] | None,
-    radius_voxels: float,
-) -> np.ndarray:
-    """Affine (4x4) in RAS+ axes of a crop with the control sphere in its middle.
-
-    Args:
-        centre_mm, radius_mm: the control sphere.
-        scan_affine: of the scan, voxel indices to mm.
-        spatial_size: voxels of the crop.
-        spacing_mm: voxel size, on voxels of the scan (see :func:`~custom_components.grids.crop_affine`); None makes the
-            sphere's radius ``radius_voxels`` voxels long, so that small and large lesions are drawn in equal detail.
-        radius_voxels: used where ``spacing_mm`` is None.
-    """
-    if spacing_mm is not None:
-        return crop_affine(centre_mm, scan_affine, spatial_size, spacing_mm)
-    spacing = radius_mm / radius_voxels
-    affine = np.diag([spacing, spacing, spacing, 1.0])
-    affine[:3, 3] = np.asarray(centre_mm) - spacing * (np.array(spatial_size) - 1) / 2
-    return affine
+__all__ = ["ControlSphered", "RandMaskCropd"]
 
 
 class ControlSphered(MapTransform):

@@ -1,0 +1,73 @@
+"""From a control sphere to the model's grid around it, and from there onto the scan's grid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from .grids import covering_box, crop_affine, from_crop
+from .masks import smooth_masks, tidy_masks
+
+__all__ = ["mask_crop_affine", "masks_on_grid"]
+
+
+def mask_crop_affine(
+    centre_mm: Sequence[float],
+    radius_mm: float,
+    scan_affine: np.ndarray,
+    spatial_size: Sequence[int],
+    spacing_mm: Sequence[float] | None,
+    radius_voxels: float,
+) -> np.ndarray:
+    """Affine (4x4) in RAS+ axes of a crop with the control sphere in its middle.
+
+    Args:
+        centre_mm, radius_mm: the control sphere.
+        scan_affine: of the scan, voxel indices to mm.
+        spatial_size: voxels of the crop.
+        spacing_mm: voxel size, on voxels of the scan (see :func:`~custom_components.grids.crop_affine`); None makes the
+            sphere's radius ``radius_voxels`` voxels long, so that small and large lesions are drawn in equal detail.
+        radius_voxels: used where ``spacing_mm`` is None.
+    """
+    if spacing_mm is not None:
+        return crop_affine(centre_mm, scan_affine, spatial_size, spacing_mm)
+    spacing = radius_mm / radius_voxels
+    affine = np.diag([spacing, spacing, spacing, 1.0])
+    affine[:3, 3] = np.asarray(centre_mm) - spacing * (np.array(spatial_size) - 1) / 2
+    return affine
+
+
+def masks_on_grid(
+    values: np.ndarray,
+    affine: np.ndarray,
+    scan_affine: np.ndarray,
+    scan_shape: Sequence[int],
+    boundary: np.ndarray | None = None,
+    smoothing: Sequence[float] = (0, 0, 0),
+    fill_holes: bool = True,
+    largest_component: bool = False,
+) -> tuple[tuple[slice, ...], np.ndarray]:
+    """Drawn values as masks on the scan's grid, never outside the boundary.
+
+    A lesion so thin that it passes between the scan's voxel centres becomes the voxel nearest to its middle.
+
+    Args:
+        values: (n, x, y, z) in [-1, 1] on the crop, lesion above 0.
+        affine: of the crop, voxel indices to mm.
+        scan_affine, scan_shape: of the scan.
+        boundary: (X, Y, Z) bool on the scan's grid; None for everywhere.
+        smoothing: see :func:`~custom_components.masks.smooth_masks`, in voxels of the crop.
+        fill_holes, largest_component: see :func:`~custom_components.masks.tidy_masks`.
+
+    Returns:
+        A box of the scan and the masks in it, (n, *box) bool, not overlapping.
+    """
+    values = smooth_masks(values, smoothing)
+    box = covering_box(affine, values.shape[1:], scan_affine, scan_shape, margin=0)
+    allowed = True if boundary is None else boundary[box]
+    on_scan = np.stack([from_crop(value, affine, scan_affine, box) for value in values])
+    on_scan = np.where(allowed, on_scan, -1)
+    if values.max() > 0 >= on_scan.max() > -1:
+        on_scan[np.unravel_index(on_scan.argmax(), on_scan.shape)] = 1
+    return box, tidy_masks(on_scan, fill_holes, largest_component) & allowed
