@@ -64,13 +64,10 @@ class OrientSlicesd(MapTransform):
         for key in self.key_iterator(out):
             volume = out[key]
             affine = volume.affine.numpy()
-            orientation = through_plane_last(affine)
-            turned, new_affine = turn(np.asarray(volume)[0], affine, orientation)
-            meta = {**volume.meta}
-            out[key] = MetaTensor(
-                torch.from_numpy(np.ascontiguousarray(turned))[None], affine=torch.from_numpy(new_affine), meta=meta
-            )
-            out[key].affine = torch.from_numpy(new_affine)
+            turned, new_affine = turn(np.asarray(volume)[0], affine, through_plane_last(affine))
+            meta = {name: value for name, value in volume.meta.items() if name != "affine"}
+            tensor = torch.from_numpy(np.ascontiguousarray(turned))[None]
+            out[key] = MetaTensor(tensor, affine=torch.from_numpy(new_affine), meta=meta)
         return out
 
 
@@ -109,4 +106,7 @@ class ScaleToWindowd(MapTransform):
 
 def _like(volume: Any, values: np.ndarray) -> Any:
     tensor = torch.from_numpy(values)
-    return MetaTensor(tensor, affine=volume.affine, meta=volume.meta) if isinstance(volume, MetaTensor) else tensor
+    if not isinstance(volume, MetaTensor):
+        return tensor
+    meta = {name: value for name, value in volume.meta.items() if name != "affine"}
+    return MetaTensor(tensor, affine=volume.affine, meta=meta)
