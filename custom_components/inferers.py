@@ -30,8 +30,8 @@ class LesionInpaintingInferer(ReverseProcessInferer):
         schedule: the noise schedule.
         num_classes: number of lesion classes n.
         context: what the network sees of the background. ``diffused``: the background noised to level t (Eq. 3, the
-            paper), network input x_t (N, n, ...). ``clean``: the true background around the noisy lesion, with the
-            masks as further channels, network input (N, 2n, ...).
+            paper), network input x_t (N, n, ...). ``clean``: the true background around the noisy lesions, which the
+            masks put together from their channels (Eq. 6), and the masks, network input (N, 1 + n, ...).
         texture_guidance: share, 0 to 1, by which each estimate of a lesion is shifted to the mean of its requested
             histogram; 0 leaves the texture to the network alone, as in the paper.
         condition: histogram (n, 16) used where the call gives none.
@@ -123,8 +123,7 @@ class LesionInpaintingInferer(ReverseProcessInferer):
         """What the network sees of state x_t (N, n, ...), image (N, 1, ...) and masks (N, n, ...)."""
         if self.context == "diffused":
             return x_t
-        lesion = (masks > 0).any(dim=1, keepdim=True)
-        return torch.cat([torch.where(lesion, x_t, image), masks], dim=1)
+        return torch.cat([self.combiner.combine(x_t, masks, image), masks], dim=1)
 
     def sample(
         self,

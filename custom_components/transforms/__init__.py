@@ -1,6 +1,7 @@
 """Dictionary transforms that MONAI lacks."""
 
 from .histogram import LesionHistogramd, RandDropConditiond
+from .label_map import LesionMasksd, OrientSlicesd, ScaleToWindowd
 from .lesion_crop import RandCropToLesiond
 from .lesion_grid import LesionCropd
 from .mask_grid import ControlSphered, RandMaskCropd
@@ -9,7 +10,10 @@ __all__ = [
     "ControlSphered",
     "LesionCropd",
     "LesionHistogramd",
+    "LesionMasksd",
+    "OrientSlicesd",
     "RandCropToLesiond",
     "RandDropConditiond",
     "RandMaskCropd",
+    "ScaleToWindowd",
 ]
