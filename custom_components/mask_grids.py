@@ -17,20 +17,20 @@ def mask_crop_affine(
     radius_mm: float,
     scan_affine: np.ndarray,
     spatial_size: Sequence[int],
-    spacing_mm: Sequence[float] | None,
-    radius_voxels: float,
+    radius_voxels: float | None = None,
+    spacing_mm: Sequence[float] | None = None,
 ) -> np.ndarray:
-    """Affine (4x4) in RAS+ axes of a crop with the control sphere in its middle.
+    """Affine (4x4) of a crop with the control sphere in its middle.
 
     Args:
         centre_mm, radius_mm: the control sphere.
         scan_affine: of the scan, voxel indices to mm.
         spatial_size: voxels of the crop.
-        spacing_mm: voxel size, on voxels of the scan (see :func:`~custom_components.grids.crop_affine`); None makes the
-            sphere's radius ``radius_voxels`` voxels long, so that small and large lesions are drawn in equal detail.
-        radius_voxels: used where ``spacing_mm`` is None.
+        radius_voxels: the crop's voxels are so large that the sphere's radius is that many of them, along RAS+: small
+            and large lesions are drawn in equal detail. None for a fixed voxel size.
+        spacing_mm: that fixed size; None for the scan's own grid (see :func:`~custom_components.grids.crop_affine`).
     """
-    if spacing_mm is not None:
+    if radius_voxels is None:
         return crop_affine(centre_mm, scan_affine, spatial_size, spacing_mm)
     spacing = radius_mm / radius_voxels
     affine = np.diag([spacing, spacing, spacing, 1.0])

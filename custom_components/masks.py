@@ -75,22 +75,29 @@ def bounding_sphere(mask: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, f
 
 
 def sphere_channel(
-    centre_mm: Sequence[float], radius_mm: float, affine: np.ndarray, shape: Sequence[int]
+    centre_mm: Sequence[float],
+    radius_mm: float,
+    affine: np.ndarray,
+    shape: Sequence[int],
+    falloff_mm: float = 10.0,
 ) -> np.ndarray:
-    """The control sphere as a network sees it: 1 at the centre, 0 on the sphere, -1 from two radii on.
+    """The control sphere as a network sees it: the signed distance to it, positive inside.
+
+    Unlike a binary ball it tells every voxel where the sphere is, to a fraction of a voxel, and how large a voxel is.
 
     Args:
         centre_mm, radius_mm: of the sphere.
         affine: of the crop, voxel indices to mm.
         shape: of the crop.
+        falloff_mm: distance at which the channel becomes 1 or -1.
 
     Returns:
-        (X, Y, Z) float32, ``1 - |p - c| / r`` at the voxel's place p, at least -1.
+        (X, Y, Z) float32, ``(r - |p - c|) / falloff`` at the voxel's place p, within [-1, 1].
     """
     index = np.indices(tuple(shape)).reshape(3, -1)
     offset = affine[:3, :3] @ index + (affine[:3, 3] - np.asarray(centre_mm, dtype=np.float64))[:, None]
     distance = np.linalg.norm(offset, axis=0).reshape(tuple(shape))
-    return np.maximum(1 - distance / radius_mm, -1).astype(np.float32)
+    return np.clip((radius_mm - distance) / falloff_mm, -1, 1).astype(np.float32)
 
 
 def smooth_masks(values: np.ndarray, sigma: Sequence[float]) -> np.ndarray:

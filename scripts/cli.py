@@ -13,16 +13,21 @@ from custom_components.errors import InputError, find_input_error
 
 from .benchmark import benchmark
 from .demo import demo
+from .evaluate_masks import evaluate_masks
 from .evaluate_texture import evaluate_texture
 from .fit_presets import fit_presets
+from .fit_sphere_radii import fit_sphere_radii
 from .prepare_lidc_masks import prepare_lidc_masks
-from .run import generate, run
+from .run import draw_masks, generate, run
 
 COMMANDS = {
     "benchmark": benchmark,
     "demo": demo,
+    "draw_masks": draw_masks,
+    "evaluate_masks": evaluate_masks,
     "evaluate_texture": evaluate_texture,
     "fit_presets": fit_presets,
+    "fit_sphere_radii": fit_sphere_radii,
     "generate": generate,
     "prepare": {"lidc_masks": prepare_lidc_masks},
     "run": run,

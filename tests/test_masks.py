@@ -64,12 +64,14 @@ def test_bounding_sphere_of_one_voxel_reaches_to_its_faces():
     assert bounding_sphere(mask, np.diag([2.0, 2, 2, 1]))[1] == pytest.approx(1)
 
 
-def test_sphere_channel_is_one_at_the_centre_zero_on_the_sphere_and_never_below_minus_one():
-    channel = sphere_channel((4, 4, 4), 2.0, np.eye(4), (9, 9, 9))
-    assert channel[4, 4, 4] == 1
-    assert channel[6, 4, 4] == pytest.approx(0)
-    assert channel[8, 4, 4] == pytest.approx(-1)
+def test_sphere_channel_is_the_distance_to_the_sphere_in_millimetres_positive_inside():
+    affine = np.diag([0.5, 0.5, 0.5, 1.0])
+    channel = sphere_channel((2, 2, 2), 2.0, affine, (9, 9, 41), falloff_mm=4.0)
+    assert channel[4, 4, 4] == pytest.approx(0.5)
+    assert channel[8, 4, 4] == pytest.approx(0)
+    assert channel[4, 4, 12] == pytest.approx(-0.5)
     assert channel.min() == -1
+    assert sphere_channel((2, 2, 2), 20.0, affine, (9, 9, 9), falloff_mm=4.0).max() == 1
     assert channel.dtype == np.float32
 
 

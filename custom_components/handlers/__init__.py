@@ -4,6 +4,7 @@ from .checkpoint import AtomicCheckpoint, check_checkpoint
 from .ema import EMAHandler
 from .evaluation import LesionEvaluation
 from .mask_picture import MaskPicture
+from .mask_saver import MaskSaver
 from .progress import DatasetEpoch, IntermediateStates, ProgressBar, SamplePicture
 from .saver import LesionSaver
 
@@ -15,6 +16,7 @@ __all__ = [
     "LesionEvaluation",
     "LesionSaver",
     "MaskPicture",
+    "MaskSaver",
     "ProgressBar",
     "SamplePicture",
     "check_checkpoint",

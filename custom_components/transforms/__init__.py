@@ -4,13 +4,14 @@ from .histogram import LesionHistogramd, RandDropConditiond
 from .label_map import LesionMasksd, OrientSlicesd, ScaleToWindowd
 from .lesion_crop import RandCropToLesiond
 from .lesion_grid import LesionCropd
-from .mask_grid import ControlSphered, RandMaskCropd
+from .mask_grid import ControlSphered, MaskTargetCropd, RandMaskCropd
 
 __all__ = [
     "ControlSphered",
     "LesionCropd",
     "LesionHistogramd",
     "LesionMasksd",
+    "MaskTargetCropd",
     "OrientSlicesd",
     "RandCropToLesiond",
     "RandDropConditiond",

@@ -12,11 +12,12 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform, Randomizable
 
 from ..errors import InputError
-from ..grids import resample
+from ..grids import resample, to_crop
 from ..mask_grids import mask_crop_affine
+from ..mask_targets import read_target
 from ..masks import bounding_sphere, sphere_channel
 
-__all__ = ["ControlSphered", "RandMaskCropd"]
+__all__ = ["ControlSphered", "MaskTargetCropd", "RandMaskCropd"]
 
 
 class ControlSphered(MapTransform):
@@ -73,9 +74,9 @@ class RandMaskCropd(Randomizable, MapTransform):
     Args:
         keys: the masks' key, as :class:`ControlSphered` leaves it.
         spatial_size: voxels of the crop.
-        spacing_mm, radius_voxels: see :func:`mask_crop_affine`.
+        radius_voxels, spacing_mm: see :func:`~custom_components.mask_grids.mask_crop_affine`.
         shift_voxels: the sphere's centre lies up to so many voxels further from the crop's along each axis, whole ones
-            where ``spacing_mm`` is given.
+            where the voxel size is fixed.
         scale: the crop's voxels are larger or smaller by up to this share.
         mirror: mirror the lesion along each axis, and swap the first two, with probability 1/2 each.
 
@@ -88,21 +89,21 @@ class RandMaskCropd(Randomizable, MapTransform):
         self,
         keys: KeysCollection = "masks",
         spatial_size: Sequence[int] = (24, 24, 24),
+        radius_voxels: float | None = 9.0,
         spacing_mm: Sequence[float] | None = None,
-        radius_voxels: float = 9.0,
         shift_voxels: Sequence[float] = (0, 0, 0),
         scale: float = 0.0,
         mirror: Sequence[bool] = (False, False, False, False),
         allow_missing_keys: bool = False,
     ) -> None:
         MapTransform.__init__(self, keys, allow_missing_keys)
-        self.spatial_size, self.spacing_mm, self.radius_voxels = tuple(spatial_size), spacing_mm, radius_voxels
+        self.spatial_size, self.radius_voxels, self.spacing_mm = tuple(spatial_size), radius_voxels, spacing_mm
         self.shift_voxels, self.scale, self.mirror = np.array(shift_voxels, dtype=float), scale, mirror
 
     def randomize(self) -> None:
         """Draws ``shift`` (voxels), ``factor`` and ``turn`` (3, 3), a signed permutation of the axes."""
         self.shift = self.R.uniform(-1, 1, 3) * self.shift_voxels
-        if self.spacing_mm is not None:
+        if self.radius_voxels is None:
             self.shift = np.rint(self.shift)
         self.factor = np.exp(self.R.uniform(-1, 1) * np.log1p(self.scale))
         flips = (self.R.uniform(size=4) < 0.5) & np.array(self.mirror)
@@ -114,7 +115,7 @@ class RandMaskCropd(Randomizable, MapTransform):
         out = dict(data)
         self.randomize()
         source, (*centre, radius) = np.asarray(out.pop("affine")), (float(v) for v in out.pop("control"))
-        crop = mask_crop_affine(centre, radius, source, self.spatial_size, self.spacing_mm, self.radius_voxels)
+        crop = mask_crop_affine(centre, radius, source, self.spatial_size, self.radius_voxels, self.spacing_mm)
         middle_index = (np.array(self.spatial_size) - 1) / 2
         middle_mm = crop[:3, :3] @ (middle_index + self.shift) + crop[:3, 3]
         turned = crop.copy()
@@ -126,4 +127,48 @@ class RandMaskCropd(Randomizable, MapTransform):
             out[key] = MetaTensor(torch.from_numpy(2 * np.stack(shares) - 1), affine=torch.as_tensor(turned))
         boundary = resample(out["boundary"][0].numpy(), source, turned, self.spatial_size, "border")
         out["boundary"] = torch.from_numpy((boundary >= 0.5).astype(np.float32)[None])
+        return out
+
+
+class MaskTargetCropd(MapTransform):
+    """The control sphere and the boundary of one mask to draw, on the model's grid around the sphere.
+
+    Args:
+        keys: the key of the item's :class:`~custom_components.mask_targets.MaskTarget`.
+        spatial_size: voxels of the crop.
+        radius_voxels, spacing_mm: see :func:`~custom_components.mask_grids.mask_crop_affine`.
+        spec_key: the item's :class:`~custom_components.mask_specs.MaskSpec`.
+
+    Adds sphere and boundary, (1, X, Y, Z) float32, MetaTensors with the crop's affine, and seed. Removes target, spec.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection = "target",
+        spatial_size: Sequence[int] = (24, 24, 24),
+        radius_voxels: float | None = 9.0,
+        spacing_mm: Sequence[float] | None = None,
+        spec_key: str = "spec",
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.spatial_size, self.radius_voxels, self.spacing_mm = tuple(spatial_size), radius_voxels, spacing_mm
+        self.spec_key = spec_key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        out = dict(data)
+        spec = out.pop(self.spec_key)
+        for key in self.key_iterator(data):
+            scan, organ = read_target(out.pop(key))
+            affine = mask_crop_affine(
+                spec.centre_mm, spec.radius_mm, scan.affine, self.spatial_size, self.radius_voxels, self.spacing_mm
+            )
+            sphere = sphere_channel(spec.centre_mm, spec.radius_mm, affine, self.spatial_size)
+            boundary = np.ones(self.spatial_size, np.float32)
+            if organ is not None:
+                share = to_crop(organ, scan.affine, affine, self.spatial_size, outside="zeros")
+                boundary = (share >= min(0.5, max(float(share.max()), 1e-3))).astype(np.float32)
+            for name, channel in (("sphere", sphere), ("boundary", boundary)):
+                out[name] = MetaTensor(torch.from_numpy(channel[None]), affine=torch.as_tensor(affine))
+        out["seed"] = spec.seed
         return out
