@@ -83,7 +83,7 @@ def draw_surface(
         axis.add_collection3d(mesh)
     reach = 1.1 * (widest if reach_mm is None else reach_mm)
     axis.set(xlim=(-reach, reach), ylim=(-reach, reach), zlim=(-reach, reach))
-    axis.set_box_aspect((1, 1, 1))
+    axis.set_box_aspect((1, 1, 1), zoom=1.5)
     axis.set_axis_off()
 
 
@@ -190,7 +190,7 @@ def save_shape_gallery(
         z = np.outer(np.cos(polar), np.ones_like(turn))
         axis.plot_wireframe(x, y, z, color="0.6", linewidth=0.4)
         axis.set(xlim=(-1.1, 1.1), ylim=(-1.1, 1.1), zlim=(-1.1, 1.1))
-        axis.set_box_aspect((1, 1, 1))
+        axis.set_box_aspect((1, 1, 1), zoom=1.5)
         axis.set_axis_off()
         axis.set_title(f"r = {spec.radius_mm:.1f} mm", fontsize=9)
         for row, masks in enumerate(rows.values(), start=1):

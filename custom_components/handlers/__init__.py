@@ -3,6 +3,7 @@
 from .checkpoint import AtomicCheckpoint, check_checkpoint
 from .ema import EMAHandler
 from .evaluation import LesionEvaluation
+from .mask_evaluation import MaskEvaluation
 from .mask_picture import MaskPicture
 from .mask_saver import MaskSaver
 from .progress import DatasetEpoch, IntermediateStates, ProgressBar, SamplePicture
@@ -15,6 +16,7 @@ __all__ = [
     "IntermediateStates",
     "LesionEvaluation",
     "LesionSaver",
+    "MaskEvaluation",
     "MaskPicture",
     "MaskSaver",
     "ProgressBar",

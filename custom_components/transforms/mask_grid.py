@@ -114,7 +114,7 @@ class RandMaskCropd(Randomizable, MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         out = dict(data)
         self.randomize()
-        source, (*centre, radius) = np.asarray(out.pop("affine")), (float(v) for v in out.pop("control"))
+        source, (*centre, radius) = np.asarray(out.pop("affine")), (float(v) for v in out["control"])
         crop = mask_crop_affine(centre, radius, source, self.spatial_size, self.radius_voxels, self.spacing_mm)
         middle_index = (np.array(self.spatial_size) - 1) / 2
         middle_mm = crop[:3, :3] @ (middle_index + self.shift) + crop[:3, 3]
