@@ -71,6 +71,7 @@ def prepare_lidc_masks(
     if not (overwrite or resume) and (manifest.exists() or labels.exists()):
         raise InputError(f"{output} holds masks already: pass --overwrite true, --resume true or another folder.")
     check_writable(output)
+    split_by_patient([], val_fraction)  # refuses a bad fraction before the work
     affine = nib.affines.from_matvec(np.eye(3), [-(n - 1) / 2 for n in WINDOW])
     entries = []
     with open_database(database) as db:
