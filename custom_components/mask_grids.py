@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .grids import covering_box, crop_affine, from_crop
+from .grids import covering_box, crop_affine, from_crop, shifted
 from .masks import smooth_masks, tidy_masks
 
 __all__ = ["mask_crop_affine", "masks_on_grid"]
@@ -68,6 +68,11 @@ def masks_on_grid(
     allowed = True if boundary is None else boundary[box]
     on_scan = np.stack([from_crop(value, affine, scan_affine, box) for value in values])
     on_scan = np.where(allowed, on_scan, -1)
-    if values.max() > 0 >= on_scan.max() > -1:
-        on_scan[np.unravel_index(on_scan.argmax(), on_scan.shape)] = 1
+    drawn = np.argwhere(values > 0)
+    if len(drawn) and on_scan.max() <= 0:
+        middle_mm = (affine @ [*drawn[:, 1:].mean(axis=0), 1.0])[:3]
+        index = np.rint(np.linalg.solve(shifted(scan_affine, box), [*middle_mm, 1.0])[:3]).astype(int)
+        index = tuple(np.clip(index, 0, np.array(on_scan.shape[1:]) - 1))
+        if boundary is None or allowed[index]:
+            on_scan[(drawn[0, 0], *index)] = 1
     return box, tidy_masks(on_scan, fill_holes, largest_component) & allowed

@@ -125,8 +125,10 @@ class RandMaskCropd(Randomizable, MapTransform):
         for key in self.key_iterator(data):
             shares = [resample(mask, source, turned, self.spatial_size, "zeros") for mask in out[key].numpy()]
             out[key] = MetaTensor(torch.from_numpy(2 * np.stack(shares) - 1), affine=torch.as_tensor(turned))
-        boundary = resample(out["boundary"][0].numpy(), source, turned, self.spatial_size, "border")
-        out["boundary"] = torch.from_numpy((boundary >= 0.5).astype(np.float32)[None])
+        boundary = np.ones(self.spatial_size, np.float32)
+        if not bool((out["boundary"] > 0).all()):  # resampling takes time
+            boundary = resample(out["boundary"][0].numpy(), source, turned, self.spatial_size, "border") >= 0.5
+        out["boundary"] = torch.from_numpy(boundary.astype(np.float32)[None])
         return out
 
 
