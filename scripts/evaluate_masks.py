@@ -48,7 +48,6 @@ class Drawing:
         parser.read_config(files)
         for key, value in {"bundle_root": str(bundle_root(bundle)), **overrides}.items():
             parser[key] = value
-        parser["inferer"] |= {"on_step": None}
         keys = ("network", "inferer", "preprocessing", "device", "batch_size", "seed", "class_labels", "organ_labels")
         self.network, self.inferer, self.crop, self.device, self.batch_size, self.seed, *labels = (
             parser.get_parsed_content(key) for key in keys
