@@ -3,7 +3,7 @@
 from .histogram import LesionHistogramd, RandDropConditiond
 from .label_map import LesionMasksd, OrientSlicesd, ScaleToWindowd
 from .lesion_crop import RandCropToLesiond
-from .lesion_grid import LesionCropd
+from .lesion_grid import LesionCropd, read_crop
 
 __all__ = [
     "LesionCropd",
@@ -13,4 +13,5 @@ __all__ = [
     "RandCropToLesiond",
     "RandDropConditiond",
     "ScaleToWindowd",
+    "read_crop",
 ]
