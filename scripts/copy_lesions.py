@@ -43,7 +43,9 @@ def copy_lesions(
         rotation_deg: turns the lesions around the middle of the cavity, from the target's first in-plane array axis
             to its second. Without it they keep their direction in the patient's coordinates, since no landmark says
             how the two hearts lie in their bodies.
-        cavity, myocardium, classes: what the labels mean; the same in both files.
+        cavity: the label of the left ventricle's cavity, in both files.
+        myocardium: the label of its wall.
+        classes: the lesions' labels, such as 3,4.
         picture: whether to show both hearts in a .png beside the output.
         overwrite: replace existing outputs.
     """

@@ -36,9 +36,11 @@ def write_phantoms(
 
     Args:
         output_dir: folder to write to, made where absent.
-        pathological, normal: how many hearts with and without infarct.
+        pathological: how many hearts with an infarct.
+        normal: how many without.
         seed: run seed; each heart has its own seed, which does not depend on how many there are.
-        shape, spacing_mm: voxels and voxel size.
+        shape: voxels; the slices, along the last axis, span the left ventricle.
+        spacing_mm: voxel size.
         overwrite: replace earlier phantoms; without it, OUTPUT_DIR must be empty. Other files in it stay.
     """
     for key, value in (("pathological", pathological), ("normal", normal)):
