@@ -37,8 +37,7 @@ def plan_lesions(
     spacing_mm: Sequence[float] | None = (1.0, 1.0, 1.0),
     window: Window | None = None,
     labels: LesionLabels | None = None,
-    contrast_order: Sequence[Sequence[str]] = (),
-    contrast_margin: float = 0.0,
+    contrasts: Sequence[Sequence[Any]] = (),
     air_below: float | None = None,
     replay: str | Path | None = None,
 ) -> list[dict[str, Any]]:
@@ -55,10 +54,9 @@ def plan_lesions(
         spatial_size, spacing_mm: the crop a lesion must fit into; without a spacing the scan's own grid is kept.
         window: finds the values that become -1 and 1; (-1000, 400) HU by default.
         labels: the meaning of the label maps; masks of 0 and 1 by default.
-        contrast_order: pairs of lesion classes or anatomy (darker, brighter): where textures are drawn at random,
-            they are drawn again until the means of each pair are in order, ``contrast_margin`` apart, in units of
-            the network's [-1, 1].
-        contrast_margin: see ``contrast_order``.
+        contrasts: (darker, brighter, least, most): two lesion classes or anatomy, and how far apart their means lie
+            in real scans, in units of the network's [-1, 1]. Textures drawn at random are drawn again until that
+            holds; what is asked for by name is painted as asked.
         air_below: see :func:`~custom_components.volumes.check_scan`.
         replay: a sidecar written earlier, whose textures and seeds are used again.
 
@@ -72,12 +70,13 @@ def plan_lesions(
     window = FixedWindow(-1000, 400) if window is None else window
     conditioners = conditioner if isinstance(conditioner, Mapping) else dict.fromkeys(labels.names, conditioner)
     _check_names(cases)
-    for pair in contrast_order:
-        for name in pair:
-            if name not in (*labels.classes, *labels.anatomy):
-                raise InputError(
-                    f"contrast_order names {name!r}; known: {', '.join({**labels.classes, **labels.anatomy})}."
-                )
+    known = (*labels.classes, *labels.anatomy)
+    for entry in contrasts:
+        if len(entry) != 4 or not entry[2] <= entry[3]:
+            raise InputError(f"contrasts must hold entries [darker, brighter, least, most], got {list(entry)}.")
+        for name in entry[:2]:
+            if name not in known:
+                raise InputError(f"contrasts name {name!r}; known: {', '.join(known)}.")
     for case in cases:
         request = case.get("lesion_texture", texture)
         for part in request if _is_per_lesion(request) else [request]:
@@ -111,9 +110,7 @@ def plan_lesions(
                 wanted = _by_class(request, labels.names)
                 scaled = ((image - low) * (2 / (high - low)) - 1).clip(-1, 1)
                 anatomy = {n: float(scaled[label == v].mean()) for n, v in labels.anatomy.items() if (label == v).any()}
-                textures = _draw(
-                    {n: (conditioners[n], wanted[n]) for n in present}, rng, contrast_order, contrast_margin, anatomy
-                )
+                textures = _draw({n: (conditioners[n], wanted[n]) for n in present}, rng, contrasts, anatomy)
             specs = []
             for name, (box, voxels) in present.items():
                 volume = voxels * float(np.abs(np.linalg.det(lesions.scan.affine[:3, :3])))
@@ -205,19 +202,25 @@ def _window(window: Window, image: np.ndarray, lesion: np.ndarray, path: str | P
 def _draw(
     requests: Mapping[str, tuple[HistogramConditioner, Any]],
     rng: np.random.Generator,
-    order: Sequence[Sequence[str]],
-    margin: float,
+    contrasts: Sequence[Sequence[Any]],
     anatomy: Mapping[str, float],
 ) -> dict[str, tuple[str, np.ndarray]]:
-    """Texture name and histogram of each class; random ones are drawn again while their order is violated."""
-    best, least = {}, np.inf
+    """Texture name and histogram of each class; random ones are drawn again while their contrasts are not real.
+
+    ``anatomy`` gives means. Where no draw will do, the one that comes closest is taken.
+    """
+    best, smallest = {}, np.inf
     for _ in range(TRIES):
         drawn = {name: conditioner(request, rng) for name, (conditioner, request) in requests.items()}
         means = {**anatomy, **{n: histogram_mean(values) for n, (_, values) in drawn.items() if values.any()}}
-        violation = sum(max(0.0, means[a] + margin - means[b]) for a, b in order if a in means and b in means)
-        if violation < least:
-            best, least = drawn, violation
-        if least <= 0 or not order:
+        violation = 0.0
+        for dark, bright, least, most in contrasts:
+            if dark in means and bright in means:
+                contrast = means[bright] - means[dark]
+                violation += max(0.0, least - contrast, contrast - most)
+        if violation < smallest:
+            best, smallest = drawn, violation
+        if violation == 0:
             break
     return best
 
