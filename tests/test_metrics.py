@@ -246,10 +246,11 @@ def test_a_single_voxel_changed_outside_the_mask_is_found(tmp_path):
     assert read_summary(tmp_path)["classes"]["lesion"]["fillings"]["painted"]["max_outside"] == 0.25
 
 
-def test_summary_averages_over_lesions_with_absolute_mean_difference_and_largest_outside():
-    def row(number, filling, psnr_crop, mean_difference, max_outside):
+def test_summary_averages_over_lesions_of_a_class_with_absolute_mean_difference_and_largest_outside():
+    def row(number, lesion_class, filling, psnr_crop, mean_difference, max_outside):
         return {
             "lesion": number,
+            "class": lesion_class,
             "filling": filling,
             "voxels": 10 + 90 * number,
             "psnr_crop": psnr_crop,
@@ -257,20 +258,25 @@ def test_summary_averages_over_lesions_with_absolute_mean_difference_and_largest
             "max_outside": max_outside,
         }
 
-    handler = LesionEvaluation("nowhere")
+    handler = LesionEvaluation("nowhere", classes=("scar", "core"))
     handler.rows = [
-        row(0, "painted", 30.0, -50.0, 0.0),
-        row(0, "surroundings", 20.0, -300.0, 0.0),
-        row(0, "mean", 40.0, 0.0, 0.0),
-        row(1, "painted", 20.0, 30.0, 0.5),
-        row(1, "surroundings", 10.0, -100.0, 0.0),
-        row(1, "mean", 20.0, 0.0, 0.0),
+        row(0, "scar", "painted", 30.0, -50.0, 0.0),
+        row(0, "scar", "surroundings", 20.0, -300.0, 0.0),
+        row(0, "scar", "mean", 40.0, 0.0, 0.0),
+        row(0, "core", "painted", 12.0, 8.0, 0.25),
+        row(0, "core", "surroundings", 11.0, 9.0, 0.0),
+        row(0, "core", "mean", 13.0, 0.0, 0.0),
+        row(1, "scar", "painted", 20.0, 30.0, 0.5),
+        row(1, "scar", "surroundings", 10.0, -100.0, 0.0),
+        row(1, "scar", "mean", 20.0, 0.0, 0.0),
     ]
-    assert handler.summary("lesion") == {
+    assert handler.summary("scar") == {
         "painted": {"psnr_crop": 25.0, "mean_difference": 40.0, "max_outside": 0.5},
         "surroundings": {"psnr_crop": 15.0, "mean_difference": 200.0, "max_outside": 0.0},
         "mean": {"psnr_crop": 30.0, "mean_difference": 0.0, "max_outside": 0.0},
     }
+    assert handler.summary("core")["painted"] == {"psnr_crop": 12.0, "mean_difference": 8.0, "max_outside": 0.25}
+    assert handler.summary("of no lesion") == {}
 
 
 def test_files_hold_every_row_and_the_means(tmp_path, capsys):
