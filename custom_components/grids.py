@@ -104,16 +104,24 @@ def shifted(affine: np.ndarray, box: Sequence[slice]) -> np.ndarray:
 
 
 def resample(
-    values: np.ndarray, affine: np.ndarray, new_affine: np.ndarray, new_shape: Sequence[int], outside: str
+    values: np.ndarray,
+    affine: np.ndarray,
+    new_affine: np.ndarray,
+    new_shape: Sequence[int],
+    outside: str,
+    order: int = 1,
 ) -> np.ndarray:
-    """Trilinear interpolation of (X, Y, Z) values onto another grid, in double precision, as float32.
+    """Interpolation of (X, Y, Z) values onto another grid, in double precision, as float32.
+
+    ``order`` 1 is trilinear, 0 takes the nearest voxel.
 
     Beyond the volume, ``outside`` is ``border`` (its edge is repeated) or ``zeros``.
     """
-    matrix = np.linalg.solve(affine, new_affine)
+    # Rounded to what an affine can tell: grids that coincide then do so exactly, and voxels are copied.
+    matrix = np.linalg.solve(affine, new_affine).round(9)
     mode = {"border": "nearest", "zeros": "grid-constant"}[outside]
     out = ndimage.affine_transform(
-        np.asarray(values, dtype=np.float64), matrix[:3, :3], matrix[:3, 3], tuple(new_shape), order=1, mode=mode
+        np.asarray(values, dtype=np.float64), matrix[:3, :3], matrix[:3, 3], tuple(new_shape), order=order, mode=mode
     )
     return out.astype(np.float32)
 

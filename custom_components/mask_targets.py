@@ -11,7 +11,7 @@ import numpy as np
 
 from .datasets import case_name, list_cases
 from .errors import InputError
-from .volumes import Scan, check_scan, newest_change, read_scan
+from .volumes import Scan, check_same_grid, check_scan, newest_change, read_scan
 
 __all__ = ["MaskTarget", "find_targets", "read_target"]
 
@@ -99,15 +99,7 @@ def _read_cached(target: MaskTarget, changed: tuple[float, ...]) -> tuple[Scan, 
     organ = read_scan(target.organ)
     check_scan(organ, air_below=None)
     scan = organ if scan is None else scan
-    if organ.stored.shape != scan.stored.shape:
-        raise InputError(f"organ {organ.path} has shape {organ.stored.shape}, its scan has {scan.stored.shape}.")
-    corners = np.array(np.meshgrid(*[(0, n - 1) for n in organ.stored.shape], [1])).reshape(4, -1)
-    shift_mm = np.abs((organ.affine - scan.affine) @ corners).max()
-    if not shift_mm < 0.1 * scan.spacing_mm.min():
-        raise InputError(
-            f"organ {organ.path} lies on another grid than its scan {scan.path}: "
-            f"their corners differ by up to {shift_mm:.3g} mm."
-        )
+    check_same_grid(organ, scan, "organ")
     values = organ.values()
     inside = values > 0 if target.organ_labels is None else np.isin(values, target.organ_labels)
     if not inside.any():

@@ -12,6 +12,7 @@ import fire
 from custom_components.errors import InputError, find_input_error
 
 from .benchmark import benchmark
+from .copy_lesions import copy_lesions
 from .demo import demo
 from .evaluate_masks import evaluate_masks
 from .evaluate_texture import evaluate_texture
@@ -19,9 +20,11 @@ from .fit_presets import fit_presets
 from .fit_sphere_radii import fit_sphere_radii
 from .prepare_lidc_masks import prepare_lidc_masks
 from .run import draw_masks, generate, run
+from .write_phantoms import write_phantoms
 
 COMMANDS = {
     "benchmark": benchmark,
+    "copy_lesions": copy_lesions,
     "demo": demo,
     "draw_masks": draw_masks,
     "evaluate_masks": evaluate_masks,
@@ -31,6 +34,7 @@ COMMANDS = {
     "generate": generate,
     "prepare": {"lidc_masks": prepare_lidc_masks},
     "run": run,
+    "write_phantoms": write_phantoms,
 }
 
 
@@ -56,11 +60,17 @@ def check_flags(arguments: Sequence[str]) -> None:
             raise InputError(f"{name} has no option --{flag}" + (f"; did you mean --{close[0]}?" if close else "."))
 
 
+def _list_commands(result: object) -> object:
+    """What fire prints: the commands of a group where none was named, nothing that a command returns."""
+    groups = [COMMANDS, *(command for command in COMMANDS.values() if isinstance(command, dict))]
+    return result if any(result is group for group in groups) else None
+
+
 def main() -> None:
     """Runs one command; a problem with the input becomes one sentence and exit code 2."""
     try:
         check_flags(sys.argv[1:])
-        fire.Fire(COMMANDS, name="lefusion", serialize=lambda result: None if result is not COMMANDS else result)
+        fire.Fire(COMMANDS, name="lefusion", serialize=_list_commands)
     except Exception as error:
         cause = find_input_error(error)
         if cause is None:

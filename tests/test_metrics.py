@@ -243,13 +243,14 @@ def test_a_single_voxel_changed_outside_the_mask_is_found(tmp_path):
     evaluate(items, handler)
     painted = [row["max_outside"] for row in handler.rows if row["filling"] == "painted"]
     assert painted == [0.0, 0.25]
-    assert read_summary(tmp_path)["fillings"]["painted"]["max_outside"] == 0.25
+    assert read_summary(tmp_path)["classes"]["lesion"]["fillings"]["painted"]["max_outside"] == 0.25
 
 
-def test_summary_averages_over_lesions_with_absolute_mean_difference_and_largest_outside():
-    def row(number, filling, psnr_crop, mean_difference, max_outside):
+def test_summary_averages_over_lesions_of_a_class_with_absolute_mean_difference_and_largest_outside():
+    def row(number, lesion_class, filling, psnr_crop, mean_difference, max_outside):
         return {
             "lesion": number,
+            "class": lesion_class,
             "filling": filling,
             "voxels": 10 + 90 * number,
             "psnr_crop": psnr_crop,
@@ -257,20 +258,25 @@ def test_summary_averages_over_lesions_with_absolute_mean_difference_and_largest
             "max_outside": max_outside,
         }
 
-    handler = LesionEvaluation("nowhere")
+    handler = LesionEvaluation("nowhere", classes=("scar", "core"))
     handler.rows = [
-        row(0, "painted", 30.0, -50.0, 0.0),
-        row(0, "surroundings", 20.0, -300.0, 0.0),
-        row(0, "mean", 40.0, 0.0, 0.0),
-        row(1, "painted", 20.0, 30.0, 0.5),
-        row(1, "surroundings", 10.0, -100.0, 0.0),
-        row(1, "mean", 20.0, 0.0, 0.0),
+        row(0, "scar", "painted", 30.0, -50.0, 0.0),
+        row(0, "scar", "surroundings", 20.0, -300.0, 0.0),
+        row(0, "scar", "mean", 40.0, 0.0, 0.0),
+        row(0, "core", "painted", 12.0, 8.0, 0.25),
+        row(0, "core", "surroundings", 11.0, 9.0, 0.0),
+        row(0, "core", "mean", 13.0, 0.0, 0.0),
+        row(1, "scar", "painted", 20.0, 30.0, 0.5),
+        row(1, "scar", "surroundings", 10.0, -100.0, 0.0),
+        row(1, "scar", "mean", 20.0, 0.0, 0.0),
     ]
-    assert handler.summary() == {
+    assert handler.summary("scar") == {
         "painted": {"psnr_crop": 25.0, "mean_difference": 40.0, "max_outside": 0.5},
         "surroundings": {"psnr_crop": 15.0, "mean_difference": 200.0, "max_outside": 0.0},
         "mean": {"psnr_crop": 30.0, "mean_difference": 0.0, "max_outside": 0.0},
     }
+    assert handler.summary("core")["painted"] == {"psnr_crop": 12.0, "mean_difference": 8.0, "max_outside": 0.25}
+    assert handler.summary("of no lesion") == {}
 
 
 def test_files_hold_every_row_and_the_means(tmp_path, capsys):
@@ -281,7 +287,7 @@ def test_files_hold_every_row_and_the_means(tmp_path, capsys):
     assert [{key: str(value) for key, value in row.items()} for row in handler.rows] == rows
     summary = read_summary(tmp_path / "results")
     assert summary["lesions"] == 3
-    assert summary["fillings"] == handler.summary()
+    assert summary["classes"]["lesion"]["fillings"] == handler.summary("lesion")
     assert len(handler.shown) == 2
     assert plt.imread(tmp_path / "results" / "lesions.png").std() > 0.05
     assert sorted(path.name for path in (tmp_path / "results").iterdir()) == [
@@ -310,7 +316,7 @@ def test_summary_stays_json_where_a_measure_has_no_value(tmp_path):
     even["histogram"][:] = 0  # nothing was requested: no distance to it
     handler = LesionEvaluation(tmp_path, pictures=1)
     evaluate([even], handler)
-    fillings = read_summary(tmp_path)["fillings"]
+    fillings = read_summary(tmp_path)["classes"]["lesion"]["fillings"]
     assert fillings["mean"]["psnr_lesion"] is None
     assert fillings["painted"]["distance_to_request"] is None
     assert fillings["painted"]["spread_ratio"] is None
@@ -322,7 +328,7 @@ def test_lesion_without_a_measure_is_left_out_of_its_mean(tmp_path):
     even["image"][even["label"] > 0] = 0.25
     handler = LesionEvaluation(tmp_path, pictures=1)
     evaluate([even, lesion(1, 0.1)], handler)
-    fillings = read_summary(tmp_path)["fillings"]
+    fillings = read_summary(tmp_path)["classes"]["lesion"]["fillings"]
     assert fillings["painted"]["spread_ratio"] == pytest.approx(1, abs=1e-4)
     assert fillings["mean"]["psnr_lesion"] == handler.rows[-1]["psnr_lesion"]
 

@@ -3,7 +3,7 @@
 from .histogram import LesionHistogramd, RandDropConditiond
 from .label_map import LesionMasksd, OrientSlicesd, ScaleToWindowd
 from .lesion_crop import RandCropToLesiond
-from .lesion_grid import LesionCropd
+from .lesion_grid import LesionCropd, read_crop
 from .mask_grid import ControlSphered, MaskTargetCropd, RandMaskCropd
 
 __all__ = [
@@ -17,4 +17,5 @@ __all__ = [
     "RandDropConditiond",
     "RandMaskCropd",
     "ScaleToWindowd",
+    "read_crop",
 ]

@@ -25,6 +25,7 @@ class LesionMasksd(MapTransform):
         keys: the label map.
         labels: the meaning of its values.
         region_key: where the mask (1, X, Y, Z) of what a crop is centred on goes.
+        anatomy_key: where the masks (a, X, Y, Z) of the anatomy go, if the labels name any.
 
     Raises:
         InputError: for unknown values or a label map without lesion.
@@ -35,10 +36,12 @@ class LesionMasksd(MapTransform):
         keys: KeysCollection = "label",
         labels: LesionLabels | None = None,
         region_key: str = "region",
+        anatomy_key: str = "anatomy",
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.labels, self.region_key = LesionLabels() if labels is None else labels, region_key
+        self.labels = LesionLabels() if labels is None else labels
+        self.region_key, self.anatomy_key = region_key, anatomy_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         out = dict(data)
@@ -47,8 +50,11 @@ class LesionMasksd(MapTransform):
             values = np.asarray(volume)[0]
             name = volume.meta.get("filename_or_obj", "") if isinstance(volume, MetaTensor) else ""
             self.labels.check(values, f"label {name}".rstrip())
-            masks = np.stack([values == value for value in self.labels.classes.values()])
-            for target, mask in ((self.region_key, self.labels.region(values)[None]), (key, masks)):
+            found = {self.region_key: self.labels.region(values)[None]}
+            if self.labels.anatomy:
+                found[self.anatomy_key] = np.stack([values == value for value in self.labels.anatomy.values()])
+            found[key] = np.stack([values == value for value in self.labels.classes.values()])
+            for target, mask in found.items():
                 out[target] = _like(volume, mask.astype(np.float32))
         return out
 
