@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from .grids import covering_box, crop_affine, from_crop, shifted
-from .masks import smooth_masks, tidy_masks
+from .masks import bounding_sphere, smooth_masks, tidy_masks
 
 __all__ = ["mask_crop_affine", "masks_on_grid"]
 
@@ -47,6 +47,7 @@ def masks_on_grid(
     smoothing: Sequence[float] = (0, 0, 0),
     fill_holes: bool = True,
     largest_component: bool = False,
+    sphere: tuple[Sequence[float], float] | None = None,
 ) -> tuple[tuple[slice, ...], np.ndarray]:
     """Drawn values as masks on the scan's grid, never outside the boundary.
 
@@ -59,11 +60,17 @@ def masks_on_grid(
         boundary: (X, Y, Z) bool on the scan's grid; None for everywhere.
         smoothing: see :func:`~custom_components.masks.smooth_masks`, in voxels of the crop.
         fill_holes, largest_component: see :func:`~custom_components.masks.tidy_masks`.
+        sphere: control sphere (centre and radius in mm) to which the drawn lesion is moved and scaled, where the
+            boundary leaves it room; None puts it where it was drawn.
 
     Returns:
         A box of the scan and the masks in it, (n, *box) bool, not overlapping.
     """
     values = smooth_masks(values, smoothing)
+    if sphere is not None and (values > 0).any():
+        box = covering_box(affine, values.shape[1:], scan_affine, scan_shape, margin=0)
+        if boundary is None or boundary[box].all():
+            affine = _onto_sphere(affine, tidy_masks(values, fill_holes, largest_component), sphere)
     box = covering_box(affine, values.shape[1:], scan_affine, scan_shape, margin=0)
     allowed = True if boundary is None else boundary[box]
     on_scan = np.stack([from_crop(value, affine, scan_affine, box) for value in values])
@@ -76,3 +83,13 @@ def masks_on_grid(
         if boundary is None or allowed[index]:
             on_scan[(drawn[0, 0], *index)] = 1
     return box, tidy_masks(on_scan, fill_holes, largest_component) & allowed
+
+
+def _onto_sphere(affine: np.ndarray, masks: np.ndarray, sphere: tuple[Sequence[float], float]) -> np.ndarray:
+    """The crop's affine moved and scaled so that the smallest sphere around its masks is the one given."""
+    (wanted, wanted_radius), (centre, radius) = sphere, bounding_sphere(masks.any(axis=0), affine)
+    factor = wanted_radius / radius
+    out = affine.copy()
+    out[:3, :3] *= factor
+    out[:3, 3] = np.asarray(wanted) + factor * (affine[:3, 3] - centre)
+    return out

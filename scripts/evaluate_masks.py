@@ -53,8 +53,9 @@ class Drawing:
             parser.get_parsed_content(key) for key in keys
         )
         self.class_labels, self.organ_labels = tuple(labels[0]), None if labels[1] is None else tuple(labels[1])
-        tidy = ("smoothing", "fill_holes", "largest_component")
+        tidy = ("smoothing", "fill_holes", "largest_component", "fit_sphere")
         self.tidy = {key: parser.get_parsed_content(key) for key in tidy}
+        self.fit_sphere = as_flag(self.tidy.pop("fit_sphere"), "fit_sphere")
         self.settings = {key: parser.get_parsed_content(key) for key in ("num_inference_steps", "eta", *tidy)}
 
     def __call__(
@@ -79,15 +80,15 @@ class Drawing:
                     )
             inputs = torch.stack([torch.cat([crop["sphere"], crop["boundary"]]) for crop in crops])
             values = inferer(inputs.to(self.device), self.network, seeds=[spec.seed for _, spec in part])
-            for (target, _), plane, crop, value in zip(part, cut[start:], crops, values.cpu().numpy(), strict=False):
+            for (target, spec), plane, crop, value in zip(part, cut[start:], crops, values.cpu().numpy(), strict=False):
                 scan, organ = read_target(target)
                 shape = scan.stored.shape
                 allowed = np.ones(shape, bool) if organ is None else organ
                 if plane is not None:
                     allowed = allowed & _open(plane, scan.affine, shape)
-                box, classes = masks_on_grid(
-                    value, np.asarray(crop["sphere"].affine), scan.affine, shape, allowed, **self.tidy
-                )
+                sphere = (spec.centre_mm, spec.radius_mm) if self.fit_sphere else None
+                affine = np.asarray(crop["sphere"].affine)
+                box, classes = masks_on_grid(value, affine, scan.affine, shape, allowed, **self.tidy, sphere=sphere)
                 mask = np.zeros((len(classes), *shape), bool)
                 mask[(slice(None), *box)] = classes
                 masks.append(mask)

@@ -102,6 +102,22 @@ def test_masks_never_leave_the_boundary_on_the_scan():
     assert not (classes[0] & ~boundary[box]).any()
 
 
+def test_drawn_lesion_is_moved_onto_its_sphere_where_there_is_room():
+    item = RandMaskCropd("masks")(enclosed(blob()))
+    values, affine = item["masks"].numpy(), np.asarray(item["masks"].affine)
+    wanted = ((8.0, -17.0, 24.0), 6.0)
+    box, classes = masks_on_grid(values, affine, AFFINE, SHAPE, sphere=wanted)
+    mask = np.zeros(SHAPE, bool)
+    mask[box] = classes[0]
+    centre, radius = bounding_sphere(mask, AFFINE)
+    np.testing.assert_allclose(centre, wanted[0], atol=0.8)
+    assert radius == pytest.approx(wanted[1], abs=0.6)
+    closed = np.ones(SHAPE, bool)
+    closed[masks_on_grid(values, affine, AFFINE, SHAPE)[0][0].start + 1] = False
+    in_place = masks_on_grid(values, affine, AFFINE, SHAPE, closed)
+    assert np.array_equal(masks_on_grid(values, affine, AFFINE, SHAPE, closed, sphere=wanted)[1], in_place[1])
+
+
 def test_lesion_thinner_than_the_scan_s_voxels_becomes_one_of_them():
     thick = np.diag([1.0, 1.0, 20.0, 1.0])
     values = np.full((1, 24, 24, 24), -1.0, np.float32)

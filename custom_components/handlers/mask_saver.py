@@ -41,6 +41,7 @@ class MaskSaver:
         class_labels: the value of each lesion class in the files.
         smoothing: see :func:`~custom_components.masks.smooth_masks`, in voxels of the model's crop.
         fill_holes, largest_component: see :func:`~custom_components.masks.tidy_masks`.
+        fit_sphere: move and scale each mask onto its control sphere where the organ leaves it room.
         weights: weights file, for the sidecar.
         settings: run settings for the sidecar.
         bundle_root: bundle whose name and version go into the sidecar.
@@ -61,6 +62,7 @@ class MaskSaver:
         smoothing: Sequence[float] = (0.5, 0.5, 0.5),
         fill_holes: bool = True,
         largest_component: bool = False,
+        fit_sphere: bool = False,
         weights: str | Path | None = None,
         settings: Mapping[str, Any] | None = None,
         bundle_root: str | Path | None = None,
@@ -81,6 +83,7 @@ class MaskSaver:
             "fill_holes": as_flag(fill_holes, "fill_holes"),
             "largest_component": as_flag(largest_component, "largest_component"),
         }
+        self.fit_sphere = as_flag(fit_sphere, "fit_sphere")
         self.weights, self.settings, self.bundle_root = weights, settings or {}, bundle_root
         self.overwrite, self.resume = as_flag(overwrite, "overwrite"), as_flag(resume, "resume")
         self.panel, self.progress = as_flag(panel, "panel"), as_flag(progress, "progress")
@@ -137,7 +140,10 @@ class MaskSaver:
         entries = []
         for number in numbers:
             spec = self.masks[number]["spec"]
-            box, classes = masks_on_grid(*self.crops.pop(number), scan.affine, scan.stored.shape, organ, **self.tidy)
+            sphere = (spec.centre_mm, spec.radius_mm) if self.fit_sphere else None
+            box, classes = masks_on_grid(
+                *self.crops.pop(number), scan.affine, scan.stored.shape, organ, **self.tidy, sphere=sphere
+            )
             for label, mask in zip(self.class_labels, classes, strict=True):
                 labels[spec.sample][box][mask] = label
             entries.append({"spec": spec.as_dict(), **_describe(classes, shifted(scan.affine, box))})
