@@ -11,6 +11,7 @@ from monai.networks.nets.diffusion_model_unet import get_timestep_embedding
 from torch import Tensor, nn
 
 from ..errors import InputError
+from ..schedules import NoiseSchedule
 from .histogram_unet import FineStage
 
 __all__ = ["PatchUNet"]
@@ -21,16 +22,24 @@ class PatchUNet(nn.Module):
 
     A patch of its own size along each axis suits thick slices: (2, 2, 1) leaves them apart.
 
+    The network predicts the velocity, written around the best guess that a Gaussian of mean m and standard deviation s
+    allows, as :class:`~custom_components.networks.HistogramUNet` does: given x_t = a x_0 + b eps the expected velocity
+    is ``v_g = (a b (1 - s^2) x_t - b m) / (a^2 s^2 + b^2)``, with standard error ``s / sqrt(a^2 s^2 + b^2)``
+    (a^2 = abar_t, b^2 = 1 - abar_t); the U-Net learns the rest, in units of that error. Little noise is then removed
+    by the guess alone, and what is learned is the shape.
+
     Args:
-        in_channels: number of input channels.
-        out_channels: number of output channels.
+        in_channels: number of input channels, the first ``out_channels`` of them the noisy state x_t.
+        out_channels: number of lesion classes n.
         channels, attention_levels, num_res_blocks, norm_num_groups, num_head_channels: as DiffusionModelUNet.
         patch_size: voxels of a patch along each axis.
         fine_channels: width of the :class:`FineStage` at full resolution; 0 leaves it out.
+        num_train_timesteps, snr_shift: of the noise schedule, see :class:`~custom_components.schedules.NoiseSchedule`.
+        prior_mean, prior_std: m and s.
 
     Shapes:
         x: (N, in_channels, X, Y, Z), each axis a multiple of ``patch_size * 2 ** (len(channels) - 1)``;
-        timesteps: (N,); context is ignored; returns (N, out_channels, X, Y, Z).
+        timesteps: (N,) in 0..T-1; context is ignored; returns the velocity (N, out_channels, X, Y, Z).
     """
 
     def __init__(
@@ -43,9 +52,16 @@ class PatchUNet(nn.Module):
         norm_num_groups: int = 8,
         num_head_channels: int = 16,
         patch_size: Sequence[int] = (2, 2, 2),
-        fine_channels: int = 16,
+        fine_channels: int = 0,
+        num_train_timesteps: int = 300,
+        snr_shift: float = 1.0,
+        prior_mean: float = -0.8,
+        prior_std: float = 0.5,
     ) -> None:
         super().__init__()
+        self.out_channels, self.prior = out_channels, (prior_mean, prior_std)
+        alphas_cumprod = NoiseSchedule(num_train_timesteps, snr_shift=snr_shift).alphas_cumprod
+        self.register_buffer("alphas_cumprod", alphas_cumprod, persistent=False)
         self.patch_size = tuple(patch_size)
         self.divisor = tuple(size * 2 ** (len(channels) - 1) for size in self.patch_size)
         block = self.patch_size[0] * self.patch_size[1] * self.patch_size[2]
@@ -72,11 +88,14 @@ class PatchUNet(nn.Module):
             raise InputError(f"spatial_size must be multiples of {list(self.divisor)}, got {list(spatial_size)}.")
 
     def forward(self, x: Tensor, timesteps: Tensor, context: Tensor | None = None) -> Tensor:
-        a, b, c = self.patch_size
-        patches = rearrange(x, "n k (x a) (y b) (z c) -> n (k a b c) x y z", a=a, b=b, c=c)
-        coarse = self.unet(patches, timesteps)
-        out = rearrange(coarse, "n (k a b c) x y z -> n k (x a) (y b) (z c)", a=a, b=b, c=c)
-        if self.fine is None:
-            return out
-        embedding = self.unet.time_embed(get_timestep_embedding(timesteps, self.unet.block_out_channels[0]).to(x))
-        return out + self.fine(torch.cat([x, out], dim=1), embedding)
+        patch = dict(zip("pqr", self.patch_size, strict=True))
+        patches = rearrange(x, "n c (x p) (y q) (z r) -> n (c p q r) x y z", **patch)
+        out = rearrange(self.unet(patches, timesteps), "n (c p q r) x y z -> n c (x p) (y q) (z r)", **patch)
+        if self.fine is not None:
+            embedding = self.unet.time_embed(get_timestep_embedding(timesteps, self.unet.block_out_channels[0]).to(x))
+            out = out + self.fine(torch.cat([x, out], dim=1), embedding)
+        mean, variance = self.prior[0], self.prior[1] ** 2
+        abar = self.alphas_cumprod[timesteps].to(x).view(-1, 1, 1, 1, 1)
+        a, b, spread = abar.sqrt(), (1 - abar).sqrt(), abar * variance + 1 - abar
+        guess = (a * b * (1 - variance) * x[:, : self.out_channels] - b * mean) / spread
+        return guess + (variance / spread).sqrt() * out
