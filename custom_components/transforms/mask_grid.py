@@ -127,7 +127,7 @@ class RandMaskCropd(Randomizable, MapTransform):
             out[key] = MetaTensor(torch.from_numpy(2 * np.stack(shares) - 1), affine=torch.as_tensor(turned))
         boundary = np.ones(self.spatial_size, np.float32)
         if not bool((out["boundary"] > 0).all()):  # resampling takes time
-            boundary = resample(out["boundary"][0].numpy(), source, turned, self.spatial_size, "border") >= 0.5
+            boundary = resample(out["boundary"][0].numpy(), source, turned, self.spatial_size, "zeros") >= 0.5
         out["boundary"] = torch.from_numpy(boundary.astype(np.float32)[None])
         return out
 
