@@ -25,8 +25,8 @@ def test_size_that_cannot_be_halved_is_refused_by_its_multiples():
         PatchUNet(patch_size=(4, 4, 1), **TINY).check_size([16, 16, 5])
 
 
-def test_untrained_network_gives_the_best_gaussian_guess_of_the_velocity():
-    """Independent Gaussian voxels: no linear estimate of v from x_t is better, so the error is the standard error."""
+def test_untrained_network_gives_the_best_gaussian_guess_of_the_mask():
+    """Independent Gaussian voxels: no estimate of x_0 from x_t is better, so the error is the posterior's."""
     mean, std, shift = -0.8, 0.5, 0.04
     network = PatchUNet(in_channels=2, prior_mean=mean, prior_std=std, snr_shift=shift, **TINY)
     schedule = NoiseSchedule(300, snr_shift=shift)
@@ -38,9 +38,19 @@ def test_untrained_network_gives_the_best_gaussian_guess_of_the_velocity():
         x_t = schedule.add_noise(x_0, noise, timesteps)
         with torch.no_grad():
             guess = network(torch.cat([x_t, torch.zeros_like(x_t)], dim=1), timesteps)
-        abar = schedule.alpha_bar(t)
-        wanted = std / (abar * std**2 + 1 - abar) ** 0.5
-        assert float((guess - schedule.velocity(x_0, noise, timesteps)).std()) == pytest.approx(wanted, rel=0.03)
+        precision = 1 / std**2 + schedule.alpha_bar(t) / (1 - schedule.alpha_bar(t))
+        assert float((guess - x_0).std()) == pytest.approx(precision**-0.5, rel=0.03)
+        assert float((guess - x_0).mean()) == pytest.approx(0, abs=0.02)
+
+
+def test_averages_are_means_over_neighbourhoods_at_unit_noise():
+    network = PatchUNet(pool_sizes=(3, 5), **TINY)
+    noise = torch.randn(8, 1, 24, 24, 24, generator=torch.Generator().manual_seed(0))
+    for average in network.averages(noise):
+        assert average.shape == (8, 1, 12, 12, 12)
+        assert float(average[..., 3:9, 3:9, 3:9].std()) == pytest.approx(1, abs=0.15)
+    (first, _) = network.averages(torch.ones(1, 1, 24, 24, 24))
+    assert float(first[0, 0, 6, 6, 6]) == pytest.approx((8 * 27) ** 0.5)
 
 
 def test_every_parameter_learns():

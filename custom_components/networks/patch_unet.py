@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -22,11 +23,13 @@ class PatchUNet(nn.Module):
 
     A patch of its own size along each axis suits thick slices: (2, 2, 1) leaves them apart.
 
-    The network predicts the velocity, written around the best guess that a Gaussian of mean m and standard deviation s
-    allows, as :class:`~custom_components.networks.HistogramUNet` does: given x_t = a x_0 + b eps the expected velocity
-    is ``v_g = (a b (1 - s^2) x_t - b m) / (a^2 s^2 + b^2)``, with standard error ``s / sqrt(a^2 s^2 + b^2)``
-    (a^2 = abar_t, b^2 = 1 - abar_t); the U-Net learns the rest, in units of that error. Little noise is then removed
-    by the guess alone, and what is learned is the shape.
+    The network predicts x_0, written around the best guess that a Gaussian of mean m and standard deviation s allows:
+    given x_t = a x_0 + b eps (a^2 = abar_t, b^2 = 1 - abar_t) it is ``m + a s^2 (x_t - a m) / (a^2 s^2 + b^2)``, with
+    standard error ``b s / sqrt(a^2 s^2 + b^2)``; the U-Net learns the rest, in units of that error (the preconditioning
+    of Karras et al. 2022). Little noise is then removed by the guess alone, and what is learned is the shape.
+
+    Through much noise a shape shows in averages only: means of x_t over neighbourhoods of ``pool_sizes`` patches,
+    scaled to unit noise, join the patches as further channels.
 
     Args:
         in_channels: number of input channels, the first ``out_channels`` of them the noisy state x_t.
@@ -36,10 +39,11 @@ class PatchUNet(nn.Module):
         fine_channels: width of the :class:`FineStage` at full resolution; 0 leaves it out.
         num_train_timesteps, snr_shift: of the noise schedule, see :class:`~custom_components.schedules.NoiseSchedule`.
         prior_mean, prior_std: m and s.
+        pool_sizes: widths of the neighbourhoods, in patches, odd; none for no averages.
 
     Shapes:
         x: (N, in_channels, X, Y, Z), each axis a multiple of ``patch_size * 2 ** (len(channels) - 1)``;
-        timesteps: (N,) in 0..T-1; context is ignored; returns the velocity (N, out_channels, X, Y, Z).
+        timesteps: (N,) in 0..T-1; context is ignored; returns x_0 (N, out_channels, X, Y, Z).
     """
 
     def __init__(
@@ -57,17 +61,18 @@ class PatchUNet(nn.Module):
         snr_shift: float = 1.0,
         prior_mean: float = -0.8,
         prior_std: float = 0.5,
+        pool_sizes: Sequence[int] = (3, 5),
     ) -> None:
         super().__init__()
         self.out_channels, self.prior = out_channels, (prior_mean, prior_std)
         alphas_cumprod = NoiseSchedule(num_train_timesteps, snr_shift=snr_shift).alphas_cumprod
         self.register_buffer("alphas_cumprod", alphas_cumprod, persistent=False)
-        self.patch_size = tuple(patch_size)
+        self.patch_size, self.pool_sizes = tuple(patch_size), tuple(pool_sizes)
         self.divisor = tuple(size * 2 ** (len(channels) - 1) for size in self.patch_size)
-        block = self.patch_size[0] * self.patch_size[1] * self.patch_size[2]
+        block = math.prod(self.patch_size)
         self.unet = DiffusionModelUNet(
             spatial_dims=3,
-            in_channels=in_channels * block,
+            in_channels=in_channels * block + out_channels * len(pool_sizes),
             out_channels=out_channels * block,
             num_res_blocks=num_res_blocks,
             channels=channels,
@@ -89,13 +94,25 @@ class PatchUNet(nn.Module):
 
     def forward(self, x: Tensor, timesteps: Tensor, context: Tensor | None = None) -> Tensor:
         patch = dict(zip("pqr", self.patch_size, strict=True))
+        state = x[:, : self.out_channels]
         patches = rearrange(x, "n c (x p) (y q) (z r) -> n (c p q r) x y z", **patch)
-        out = rearrange(self.unet(patches, timesteps), "n (c p q r) x y z -> n c (x p) (y q) (z r)", **patch)
+        out = self.unet(torch.cat([patches, *self.averages(state)], dim=1), timesteps)
+        out = rearrange(out, "n (c p q r) x y z -> n c (x p) (y q) (z r)", **patch)
         if self.fine is not None:
             embedding = self.unet.time_embed(get_timestep_embedding(timesteps, self.unet.block_out_channels[0]).to(x))
             out = out + self.fine(torch.cat([x, out], dim=1), embedding)
         mean, variance = self.prior[0], self.prior[1] ** 2
         abar = self.alphas_cumprod[timesteps].to(x).view(-1, 1, 1, 1, 1)
         a, b, spread = abar.sqrt(), (1 - abar).sqrt(), abar * variance + 1 - abar
-        guess = (a * b * (1 - variance) * x[:, : self.out_channels] - b * mean) / spread
-        return guess + (variance / spread).sqrt() * out
+        guess = mean + a * variance / spread * (state - a * mean)
+        return guess - b * (variance / spread).sqrt() * out
+
+    def averages(self, state: Tensor) -> list[Tensor]:
+        """Means of a state (N, n, X, Y, Z) over neighbourhoods, (N, n, ...) on the patches' grid, noise of unit size."""
+        block = math.prod(self.patch_size)
+        means = nn.functional.avg_pool3d(state, self.patch_size)
+        found = []
+        for size in self.pool_sizes:
+            padded = nn.functional.pad(means, (size // 2,) * 6)
+            found.append(math.sqrt(block * size**3) * nn.functional.avg_pool3d(padded, size, stride=1))
+        return found
