@@ -108,7 +108,7 @@ class PatchUNet(nn.Module):
         return guess - b * (variance / spread).sqrt() * out
 
     def averages(self, state: Tensor) -> list[Tensor]:
-        """Means of a state (N, n, X, Y, Z) over neighbourhoods, (N, n, ...) on the patches' grid, noise of unit size."""
+        """Means of a state (N, n, X, Y, Z) over neighbourhoods, (N, n, ...) on the patches' grid, unit noise."""
         block = math.prod(self.patch_size)
         means = nn.functional.avg_pool3d(state, self.patch_size)
         found = []
