@@ -56,7 +56,9 @@ class Drawing:
         tidy = ("smoothing", "fill_holes", "largest_component", "fit_sphere")
         self.tidy = {key: parser.get_parsed_content(key) for key in tidy}
         self.fit_sphere = as_flag(self.tidy.pop("fit_sphere"), "fit_sphere")
-        self.settings = {key: parser.get_parsed_content(key) for key in ("num_inference_steps", "eta", *tidy)}
+        self.settings = {
+            key: parser.get_parsed_content(key) for key in ("num_inference_steps", "eta", "shape_guidance", *tidy)
+        }
 
     def __call__(
         self, inferer: Inferer, items: Sequence[tuple[MaskTarget, MaskSpec]], cut: Sequence[np.ndarray | None]
