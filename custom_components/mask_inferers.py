@@ -29,8 +29,8 @@ class MaskDiffusionInferer(ReverseProcessInferer):
         num_classes: number of lesion classes n, drawn jointly in as many channels.
         context: what the network sees besides x_t. ``sphere``: the control sphere (the paper), network input
             (N, n + 1, ...). ``boundary``: the sphere and the boundary mask, network input (N, n + 2, ...).
-        shape_guidance: factor on how far every estimate of x_0 lies from the mean shape, which the network gives for the
-            sphere from no information at all (t = T - 1, x_t = 0); 1 leaves it to the network, as in the paper. A
+        shape_guidance: factor on how far every estimate of x_0 lies from the mean shape, which the network gives for
+            the sphere from no information at all (t = T - 1, x_t = 0); 1 leaves it to the network, as in the paper. A
             network that has not seen enough draws shapes too near their mean.
         others: see :class:`~custom_components.reverse_process.ReverseProcessInferer`.
 
