@@ -51,7 +51,7 @@ def masks_on_grid(
 ) -> tuple[tuple[slice, ...], np.ndarray]:
     """Drawn values as masks on the scan's grid, never outside the boundary.
 
-    A lesion so thin that it passes between the scan's voxel centres becomes the voxel nearest to its middle.
+    A lesion so thin that it passes between the scan's voxel centres becomes the allowed voxel nearest to its middle.
 
     Args:
         values: (n, x, y, z) in [-1, 1] on the crop, lesion above 0.
@@ -76,12 +76,11 @@ def masks_on_grid(
     on_scan = np.stack([from_crop(value, affine, scan_affine, box) for value in values])
     on_scan = np.where(allowed, on_scan, -1)
     drawn = np.argwhere(values > 0)
-    if len(drawn) and on_scan.max() <= 0:
+    free = np.argwhere(np.broadcast_to(allowed, on_scan.shape[1:]))
+    if len(drawn) and len(free) and on_scan.max() <= 0:
+        places_mm = free @ scan_affine[:3, :3].T + shifted(scan_affine, box)[:3, 3]
         middle_mm = (affine @ [*drawn[:, 1:].mean(axis=0), 1.0])[:3]
-        index = np.rint(np.linalg.solve(shifted(scan_affine, box), [*middle_mm, 1.0])[:3]).astype(int)
-        index = tuple(np.clip(index, 0, np.array(on_scan.shape[1:]) - 1))
-        if boundary is None or allowed[index]:
-            on_scan[(drawn[0, 0], *index)] = 1
+        on_scan[(drawn[0, 0], *free[np.linalg.norm(places_mm - middle_mm, axis=1).argmin()])] = 1
     return box, tidy_masks(on_scan, fill_holes, largest_component) & allowed
 
 
