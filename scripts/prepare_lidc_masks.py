@@ -87,7 +87,8 @@ def prepare_lidc_masks(
                     write_atomically(path, lambda temporary, image=image: nib.save(image, temporary))
                 entries.append({"label": f"labels/{path.name}", "case": name, **describe(readings, mask, bool(whole))})
                 entries[-1]["patient"] = scan.patient
-    held_out = split_by_patient(entries, val_fraction, "validation") if val_fraction > 0 else []
+    used = [entry for entry in entries if entry["whole"]]  # what a training finds, so that it splits alike
+    held_out = split_by_patient(used, val_fraction, "validation") if val_fraction > 0 else []
     held_out = {entry["patient"] for entry in held_out}
     for entry in entries:
         entry["section"] = "validation" if entry["patient"] in held_out else "training"
