@@ -11,6 +11,8 @@ from .masks import bounding_sphere, smooth_masks, tidy_masks
 
 __all__ = ["mask_crop_affine", "masks_on_grid"]
 
+FAINTEST = -0.95  # values that stay below it are no lesion, however unsure
+
 
 def mask_crop_affine(
     centre_mm: Sequence[float],
@@ -51,7 +53,9 @@ def masks_on_grid(
 ) -> tuple[tuple[slice, ...], np.ndarray]:
     """Drawn values as masks on the scan's grid, never outside the boundary.
 
-    A lesion so thin that it passes between the scan's voxel centres becomes the allowed voxel nearest to its middle.
+    Where a boundary leaves little room, a network may be sure of no voxel; the lesion then is where its values reach
+    half of their height above -1. A lesion so thin that it passes between the scan's voxel centres becomes the allowed
+    voxel nearest to its middle.
 
     Args:
         values: (n, x, y, z) in [-1, 1] on the crop, lesion above 0.
@@ -67,6 +71,8 @@ def masks_on_grid(
         A box of the scan and the masks in it, (n, *box) bool, not overlapping.
     """
     values = smooth_masks(values, smoothing)
+    if FAINTEST < values.max() <= 0:
+        values = values - (values.max() - 1) / 2
     if sphere is not None and (values > 0).any():
         box = covering_box(affine, values.shape[1:], scan_affine, scan_shape, margin=0)
         if boundary is None or boundary[box].all():

@@ -161,7 +161,13 @@ def _draw_plane(
     axis.imshow(np.where(inside > 0, shade, 0.6 * shade), cmap="gray", vmin=0, vmax=1, extent=extent)
     for number, colour in zip(class_labels, CLASS_COLOURS, strict=False):
         where = (label == number).astype(float)
-        axis.imshow(np.ma.masked_equal(where, 0), cmap=ListedColormap([colour]), alpha=0.75, extent=extent)
+        axis.imshow(
+            np.ma.masked_equal(where, 0),
+            cmap=ListedColormap([colour]),
+            alpha=0.75,
+            extent=extent,
+            interpolation="nearest",
+        )
     place = (width - (middle[first] + 0.5) * spacing[first], height - (middle[second] + 0.5) * spacing[second])
     axis.add_patch(plt.Circle(place, radius_mm, fill=False, linestyle="--", color="white", linewidth=1))
     axis.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[])

@@ -129,6 +129,15 @@ def test_lesion_thinner_than_the_scan_s_voxels_becomes_one_of_them():
     assert nothing.sum() == 0
 
 
+def test_lesion_that_the_network_is_unsure_of_lies_where_its_values_are_highest():
+    values = np.full((1, 24, 24, 24), -1.0, np.float32)
+    values[0, 6:18, 6:18, 6:18] = -0.8
+    values[0, 8:14, 8:14, 8:14] = -0.4
+    affine = mask_crop_affine((10, 10, 10), 9.0, np.eye(4), (24, 24, 24), radius_voxels=9)
+    _, classes = masks_on_grid(values, affine, np.eye(4), (22, 22, 22))
+    assert 5**3 <= classes.sum() <= 7**3
+
+
 def test_target_crop_shows_sphere_and_organ_where_they_are(tmp_path):
     organ = np.zeros(SHAPE, np.uint8)
     organ[:20] = 4
