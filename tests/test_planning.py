@@ -186,10 +186,10 @@ def test_lesion_is_whole_in_a_crop_that_barely_holds_it(tmp_path, size):
 
 
 def test_lesion_larger_than_the_crop_is_told_with_both_sizes(heart):
-    with pytest.raises(
-        InputError,
-        match=r"lesion 1 of mask .*heart_label.nii.gz measures 12 x 1[67] x 24 mm, larger than the crop of 36 x 36 x 16 mm",
-    ):
+    told = (
+        r"lesion 1 of mask .*heart_label\.nii\.gz measures 12 x 1[67] x 24 mm, larger than the crop of 36 x 36 x 16 mm"
+    )
+    with pytest.raises(InputError, match=told):
         plan(heart, spatial_size=(24, 24, 2))
 
 
