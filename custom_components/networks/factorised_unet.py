@@ -124,7 +124,8 @@ class FactorisedUNet(nn.Module):
 
     def embed(self, timesteps: Tensor, context: Tensor | None) -> Tensor:
         """(N, embed_dim): the timestep's embedding, the condition beside it."""
-        embedding = self.time_mlp(timesteps)
+        sinusoid, mlp = self.time_mlp[0], self.time_mlp[1:]
+        embedding = mlp(sinusoid(timesteps).to(mlp[0].weight.dtype))
         if not self.condition_dim:
             return embedding
         null = self.null_cond_emb.expand(timesteps.shape[0], -1)

@@ -57,6 +57,18 @@ class InPlaneUpsample(nn.ConvTranspose3d):
         return as_volumes(images, x.shape[0])
 
 
+def centred(x: Tensor, groups: int) -> Tensor:
+    """Takes each group's mean off (N, D, H, W, C), in place, which a normalisation of the groups does not notice.
+
+    On a CPU, PyTorch's GroupNorm for channels_last finds the variance as a difference of squares: where the mean is
+    six times the standard deviation, errors reach 2e-4; without the mean, 1e-6.
+    """
+    if x.device.type != "cpu":
+        return x
+    mean = x.detach().float().mean(dim=(1, 2, 3)).unflatten(1, (groups, -1)).mean(dim=2, keepdim=True)
+    return x.sub_(mean.expand(-1, -1, x.shape[-1] // groups).reshape(x.shape[0], 1, 1, 1, -1))
+
+
 class ConvNormAct(nn.Module):
     """3 x 3 convolution, GroupNorm over whole volumes, scale and shift, SiLU.
 
@@ -72,7 +84,7 @@ class ConvNormAct(nn.Module):
 
     def forward(self, x: Tensor, modulation: Tensor | None = None) -> Tensor:
         """``modulation``: (N, 2 C'), the scales of all channels, then their shifts; None leaves both out."""
-        x = self.proj(x)
+        x = centred(self.proj(x), self.norm.num_groups)
         weight, bias = self.norm.weight.expand(x.shape[0], -1), self.norm.bias.expand(x.shape[0], -1)
         if modulation is not None:
             scale, shift = modulation.chunk(2, dim=1)
