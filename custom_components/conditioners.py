@@ -13,7 +13,13 @@ from torch import Tensor
 
 from .errors import InputError
 
-__all__ = ["HistogramConditioner", "lesion_histogram", "match_texture_mean"]
+__all__ = [
+    "HistogramConditioner",
+    "class_conditioners",
+    "histogram_mean",
+    "lesion_histogram",
+    "match_texture_mean",
+]
 
 NUM_BINS = 16
 
@@ -31,6 +37,14 @@ def lesion_histogram(image: Tensor, mask: Tensor, num_bins: int = NUM_BINS) -> T
     values = torch.as_tensor(image)[torch.as_tensor(mask) > 0].float()
     counts = torch.histc(values, bins=num_bins, min=-1, max=1)
     return counts / max(values.numel(), 1)
+
+
+def histogram_mean(histogram: np.ndarray, value_range: tuple[float, float] = (-1, 1)) -> float:
+    """Mean of a histogram (num_bins,) over equal bins of ``value_range``."""
+    values = np.asarray(histogram, dtype=np.float64)
+    low, high = value_range
+    centres = low + (np.arange(values.size) + 0.5) * (high - low) / values.size
+    return float((values * centres).sum() / values.sum())
 
 
 def match_texture_mean(x_0: Tensor, masks: Tensor, histograms: Tensor, strength: float = 1.0) -> Tensor:
@@ -125,7 +139,7 @@ class HistogramConditioner:
             if len(content) != len(names):
                 raise InputError(f"{path} holds {len(content)} clusters, expected {len(names)}.")
             try:
-                content = dict(zip(names, sorted(content, key=_mean_intensity), strict=True))
+                content = dict(zip(names, sorted(content, key=histogram_mean), strict=True))
             except (TypeError, ValueError) as error:
                 raise InputError(f"the clusters in {path} are not lists of numbers.") from error
         if not isinstance(content, dict):
@@ -176,6 +190,30 @@ class HistogramConditioner:
         return name, (histogram / histogram.sum()).astype(np.float32)
 
 
-def _mean_intensity(histogram: Sequence[float]) -> float:
-    values = np.asarray(histogram, dtype=np.float64)
-    return float((values * np.arange(values.size)).sum() / values.sum())
+def class_conditioners(
+    classes: Sequence[str],
+    presets: str | Path,
+    weights: Mapping[str, Mapping[str, float]] | None = None,
+    perturbation: float = 0.1,
+) -> dict[str, HistogramConditioner]:
+    """One :class:`HistogramConditioner` for each lesion class.
+
+    Args:
+        classes: the lesion classes.
+        presets: JSON file ``{"classes": {class: {"presets": {name: [...]}}}}``.
+        weights: class -> (name -> weight for ``random``); all names alike for a class that is not in it.
+        perturbation: see :class:`HistogramConditioner`.
+
+    Raises:
+        InputError: for a file that cannot be read or lacks a class, and as :class:`HistogramConditioner`.
+    """
+    try:
+        content = json.loads(Path(presets).read_text())["classes"]
+        own = {name: content[name]["presets"] for name in classes if name in content}
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
+        raise InputError(f"cannot read texture presets by class from {presets}: {error!r}.") from error
+    for name in classes:
+        if name not in own:
+            raise InputError(f"texture presets {presets} lack the class {name!r}.")
+    weights = weights or {}
+    return {name: HistogramConditioner(own[name], weights.get(name), perturbation) for name in classes}

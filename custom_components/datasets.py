@@ -8,13 +8,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
+import numpy as np
 from monai.data import CacheDataset
 from monai.transforms import Compose
+from tqdm import tqdm
 
-from .errors import InputError
+from .errors import InputError, first_line
+from .labels import LesionLabels
 from .seeds import derive_seed
 
-__all__ = ["ReproducibleDataset", "find_cases", "list_cases", "require_cases", "split_by_patient"]
+__all__ = ["ReproducibleDataset", "find_cases", "list_cases", "require_cases", "split_by_patient", "with_lesions"]
 
 SCAN_SUFFIXES = (".nii.gz", ".nii")
 
@@ -33,7 +37,8 @@ def list_cases(dataset_dir: str | Path) -> list[dict[str, Any]]:
     Args:
         dataset_dir: a folder with ``images/`` and ``labels/`` (equal file names; NIfTI, or DICOM series folders as
             images), a folder with a ``datalist.json``, or the path of such a JSON: a list of objects with ``image``
-            and ``label`` (relative to the file, or absolute), or a dictionary whose ``training`` is that list.
+            and ``label`` (relative to the file, or absolute), or a dictionary whose ``training`` is that list; or a
+            folder whose subfolders hold ``images/`` and ``labels/``: their cases together, each with its ``group``.
 
     Raises:
         InputError: where nothing is there, an image lacks its label, or an entry lacks a key.
@@ -46,6 +51,8 @@ def list_cases(dataset_dir: str | Path) -> list[dict[str, Any]]:
         cases = _read_datalist(datalist)
     elif (root / "images").is_dir():
         cases = _pair_folders(root)
+    elif groups := sorted(path.parent for path in root.glob("*/images") if path.is_dir()):
+        cases = [{**case, "group": group.name} for group in groups for case in _pair_folders(group)]
     else:
         raise InputError(f"dataset_dir {root} holds neither a datalist.json nor an images/ folder.")
     if not cases:
@@ -75,6 +82,26 @@ def find_cases(
     if image is None or mask is None:
         raise InputError(f"image and mask go together, but {'image' if image is None else 'mask'} is missing.")
     return [{"image": str(image), "label": str(mask), "case": case_name(image), "patient": case_name(image)}]
+
+
+def with_lesions(cases: Sequence[dict[str, Any]], labels: LesionLabels) -> list[dict[str, Any]]:
+    """The cases whose label map holds a lesion of any class: normal cases are nothing to learn lesions from.
+
+    Raises:
+        InputError: where a label map cannot be read, or cases are given and none has a lesion.
+    """
+    found = []
+    for case in tqdm(cases, desc="looking for lesions", delay=2, leave=False):
+        try:
+            values = np.asarray(nib.load(case["label"]).dataobj)
+        except Exception as error:
+            raise InputError(f"cannot read label {case['label']}: {first_line(error)}") from error
+        if labels.lesion(values).any():
+            found.append(case)
+    if cases and not found:
+        wanted = ", ".join(f"{name} = {value}" for name, value in labels.classes.items())
+        raise InputError(f"none of the {len(cases)} label maps holds a lesion ({wanted}).")
+    return found
 
 
 def require_cases(cases: Sequence[dict[str, Any]], dataset_dir: str | Path) -> None:
@@ -112,11 +139,19 @@ def _pair_folders(root: Path) -> list[dict[str, Any]]:
 
 
 def split_by_patient(
-    cases: Sequence[dict[str, Any]], val_fraction: float = 0.2, section: str = "training"
+    cases: Sequence[dict[str, Any]],
+    val_fraction: float = 0.2,
+    section: str = "training",
+    val_patients: Sequence[str] | None = None,
 ) -> list[dict[str, Any]]:
     """The ``training`` or ``validation`` part of the cases; a patient is wholly in one of them.
 
-    The order of the patients' SHA-256 decides, so the split is the same everywhere.
+    Args:
+        cases: dictionaries with ``patient``.
+        val_fraction: share of the patients held out. The order of the patients' SHA-256 decides which, so the split
+            is the same everywhere.
+        section: ``training`` or ``validation``.
+        val_patients: patients held out in place of the fraction, where the cases have any of them.
 
     Raises:
         InputError: for an unknown section or a fraction outside [0, 1), or where patients leave a section empty.
@@ -126,7 +161,8 @@ def split_by_patient(
     if not 0 <= val_fraction < 1:
         raise InputError(f"val_fraction must lie within 0 and 1, got {val_fraction}.")
     patients = sorted({str(case["patient"]) for case in cases}, key=lambda p: hashlib.sha256(p.encode()).hexdigest())
-    held_out = set(patients[: round(val_fraction * len(patients))])
+    named = set(patients).intersection(str(patient) for patient in val_patients or ())
+    held_out = named or set(patients[: round(val_fraction * len(patients))])
     part = [case for case in cases if (str(case["patient"]) in held_out) == (section == "validation")]
     if cases and not part and (section == "training" or val_fraction > 0):
         raise InputError(f"no patient is left for {section}: {len(patients)} patients, val_fraction {val_fraction}.")

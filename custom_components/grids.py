@@ -4,32 +4,77 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
-__all__ = ["covering_box", "crop_affine", "from_crop", "resample", "shifted", "to_crop"]
+__all__ = [
+    "covering_box",
+    "crop_affine",
+    "crop_axes",
+    "from_crop",
+    "resample",
+    "shifted",
+    "through_plane_last",
+    "to_crop",
+    "turn",
+]
+
+THICK_SLICES = 2.0  # a stack whose slices are this many times thicker than its pixels are wide is one of thick slices
+
+
+def through_plane_last(affine: np.ndarray) -> np.ndarray:
+    """How to turn a volume to the axes closest to RAS+, as nibabel's orientation (3, 2); no resampling is needed.
+
+    The slices of a thick stack always come last, however it lies in the body: a short-axis stack of the heart is
+    oblique, and its through-plane direction may be closest to any of the patient's axes.
+    """
+    orientation = nib.orientations.io_orientation(affine)
+    spacing = nib.affines.voxel_sizes(affine)
+    order = list(np.argsort(orientation[:, 0]))
+    thick = int(spacing.argmax())
+    if spacing[thick] >= THICK_SLICES * np.delete(spacing, thick).max():
+        order = [axis for axis in order if axis != thick] + [thick]
+    for new, old in enumerate(order):
+        orientation[old, 0] = new
+    return orientation
+
+
+def turn(volume: np.ndarray, affine: np.ndarray, orientation: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A volume (X, Y, Z) and its affine after permuting and flipping axes by a nibabel orientation."""
+    turned = nib.orientations.apply_orientation(volume, orientation)
+    return turned, affine @ nib.orientations.inv_ornt_aff(orientation, volume.shape)
+
+
+def crop_axes(scan_affine: np.ndarray, spacing_mm: Sequence[float] | None) -> np.ndarray:
+    """Steps (3x3, columns) in mm from a crop's voxel to the next along each of its axes.
+
+    With a spacing the crop lies along RAS+; without one (None) it keeps the scan's own grid, turned by
+    :func:`through_plane_last`.
+    """
+    if spacing_mm is not None:
+        return np.diag(np.asarray(spacing_mm, dtype=np.float64))
+    return (scan_affine @ nib.orientations.inv_ornt_aff(through_plane_last(scan_affine), (1, 1, 1)))[:3, :3]
 
 
 def crop_affine(
     centre_mm: Sequence[float],
     scan_affine: np.ndarray,
     spatial_size: Sequence[int],
-    spacing_mm: Sequence[float],
+    spacing_mm: Sequence[float] | None,
 ) -> np.ndarray:
-    """Affine (4x4) of a crop in RAS+ axes with a lesion's centre in its middle.
+    """Affine (4x4) of a crop along :func:`crop_axes` with a point of the scan in its middle.
 
     The grid is shifted by at most half a voxel so that the scan's voxel nearest to the centre falls on a crop voxel:
     a scan that has the model's spacing and lies along the axes is then copied without interpolation.
     """
-    size, spacing = np.array(spatial_size), np.array(spacing_mm)
+    size, axes = np.array(spatial_size), crop_axes(scan_affine, spacing_mm)
     # A crop of even size has its middle half a voxel below its anchor; the small odd
     # fraction, which no common spacing hits, breaks ties the same way in every orientation.
-    target_mm = np.array(centre_mm) + spacing * (np.where(size % 2 == 0, 0.5, 0.0) - 0.0137)
+    target_mm = np.array(centre_mm) + axes @ (np.where(size % 2 == 0, 0.5, 0.0) - 0.0137)
     index = np.rint(np.linalg.solve(scan_affine, [*target_mm, 1.0])[:3])
     anchor_mm = (scan_affine @ [*index, 1.0])[:3]
-    affine = np.diag([*spacing_mm, 1.0]).astype(np.float64)
-    affine[:3, 3] = anchor_mm - spacing * (size // 2)
-    return affine
+    return nib.affines.from_matvec(axes, anchor_mm - axes @ (size // 2))
 
 
 def covering_box(
@@ -59,16 +104,23 @@ def shifted(affine: np.ndarray, box: Sequence[slice]) -> np.ndarray:
 
 
 def resample(
-    values: np.ndarray, affine: np.ndarray, new_affine: np.ndarray, new_shape: Sequence[int], outside: str
+    values: np.ndarray,
+    affine: np.ndarray,
+    new_affine: np.ndarray,
+    new_shape: Sequence[int],
+    outside: str,
+    order: int = 1,
 ) -> np.ndarray:
-    """Trilinear interpolation of (X, Y, Z) values onto another grid, in double precision, as float32.
+    """Interpolation of (X, Y, Z) values onto another grid, in double precision, as float32.
+
+    ``order`` 1 is trilinear, 0 takes the nearest voxel.
 
     Beyond the volume, ``outside`` is ``border`` (its edge is repeated) or ``zeros``.
     """
     matrix = np.linalg.solve(affine, new_affine)
     mode = {"border": "nearest", "zeros": "grid-constant"}[outside]
     out = ndimage.affine_transform(
-        np.asarray(values, dtype=np.float64), matrix[:3, :3], matrix[:3, 3], tuple(new_shape), order=1, mode=mode
+        np.asarray(values, dtype=np.float64), matrix[:3, :3], matrix[:3, 3], tuple(new_shape), order=order, mode=mode
     )
     return out.astype(np.float32)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -14,9 +15,12 @@ matplotlib.use("Agg")
 
 from matplotlib import pyplot as plt
 
+from .grids import THICK_SLICES, through_plane_last, turn
 from .specs import LesionSpec
 
 __all__ = ["save_case_panel", "save_sample_grid", "save_texture_grid"]
+
+COLOURS = ("tab:orange", "tab:red", "tab:cyan", "tab:green")  # of the lesion classes' outlines
 
 
 def _figure_pixels(figure: plt.Figure) -> np.ndarray:
@@ -40,14 +44,15 @@ def save_sample_grid(rows: Sequence[tuple[torch.Tensor, torch.Tensor, torch.Tens
     for line, (image, painted, masks) in zip(axes, rows, strict=True):
         mask = masks.sum(dim=0).numpy()
         before, after = image[0].numpy(), painted[0].numpy()
-        outline = _centre_slice(mask, mask) > 0
+        outlines = [_centre_slice(part.numpy(), mask) > 0 for part in masks]
         for axis, volume, title, limit in zip(
             line, (before, after, after - before), ("real", "painted", "difference"), (1, 1, 2), strict=True
         ):
             colours = "gray" if limit == 1 else "coolwarm"
             axis.imshow(_centre_slice(volume, mask), cmap=colours, vmin=-limit, vmax=limit)
-            if limit == 1 and outline.any() and not outline.all():
-                axis.contour(outline, levels=[0.5], colors="tab:orange", linewidths=0.7)
+            for outline, colour in zip(outlines, itertools.cycle(COLOURS), strict=False):
+                if limit == 1 and outline.any() and not outline.all():
+                    axis.contour(outline, levels=[0.5], colors=colour, linewidths=0.7)
             axis.set_title(title, fontsize=9)
             axis.axis("off")
     figure.tight_layout()
@@ -60,66 +65,102 @@ def save_sample_grid(rows: Sequence[tuple[torch.Tensor, torch.Tensor, torch.Tens
 def save_case_panel(
     before: np.ndarray,
     after: np.ndarray,
-    mask: np.ndarray,
+    masks: Mapping[str, np.ndarray],
     affine: np.ndarray,
     specs: Sequence[LesionSpec],
-    window: Sequence[float],
     path: str | Path,
     width_mm: float = 64.0,
     max_lesions: int = 8,
 ) -> None:
-    """Original, mask, result and difference in three planes through each lesion.
+    """Original, mask, result and difference in three planes, or three slices of a thick stack, through each lesion.
 
     Args:
         before, after: (X, Y, Z) in the scan's units.
-        mask: (X, Y, Z) bool.
+        masks: lesion class -> (X, Y, Z) bool.
         affine: voxel indices to RAS+ mm; the picture shows the scan turned to radiological convention.
-        specs: the lesions; the picture shows the first ``max_lesions``.
-        window: values shown black and white.
+        specs: the lesions, classes painted jointly one after the other; the picture shows the first ``max_lesions``.
         path: PNG file.
         width_mm: what is shown around a lesion.
     """
-    turn = nib.orientations.io_orientation(affine)
-    volumes = [nib.orientations.apply_orientation(v, turn) for v in (before, after, mask.astype(np.uint8))]
-    turned = affine @ nib.orientations.inv_ornt_aff(turn, before.shape)
-    spacing = np.sqrt((turned[:3, :3] ** 2).sum(axis=0))
-    shown = list(specs)[:max_lesions]
+    orientation = through_plane_last(affine)
+    volumes = [turn(v, affine, orientation)[0] for v in (before, after)]
+    outlines = [turn(mask.astype(np.uint8), affine, orientation)[0] for mask in masks.values()]
+    turned = turn(before, affine, orientation)[1]
+    spacing = nib.affines.voxel_sizes(turned)
+    lesions: dict[int, list[LesionSpec]] = {}
+    for spec in specs:
+        lesions.setdefault(spec.lesion, []).append(spec)
+    shown = list(lesions.values())[:max_lesions]
     figure, axes = plt.subplots(3 * len(shown), 4, figsize=(10, 7.6 * len(shown)), squeeze=False, layout="constrained")
-    half = (window[1] - window[0]) / 2
-    for number, spec in enumerate(shown):
-        middle = np.rint(np.linalg.solve(turned, [*spec.centre_mm, 1.0])[:3]).astype(int)
+    for number, parts in enumerate(shown):
+        low, high = parts[0].window
+        half = (high - low) / 2
+        middle = np.rint(np.linalg.solve(turned, [*parts[0].centre_mm, 1.0])[:3]).astype(int)
         reach = np.ceil(width_mm / 2 / spacing).astype(int)
-        for row, (normal, plane) in enumerate(((2, "axial"), (1, "coronal"), (0, "sagittal"))):
+        if spacing[2] >= THICK_SLICES * spacing[:2].max():
+            slices = _lesion_slices(parts, affine, turned, volumes[0].shape[2])
+            planes = [(2, f"slice {z + 1}", z) for z in slices]
+            middle[:2] = np.rint(np.linalg.solve(turned, [*parts[0].crop_centre_mm, 1.0])[:2]).astype(int)
+        else:
+            planes = [(2, "axial", middle[2]), (1, "coronal", middle[1]), (0, "sagittal", middle[0])]
+        for row, (normal, plane, position) in enumerate(planes):
             first, second = (axis for axis in range(3) if axis != normal)
-            window_slices = [
-                slice(max(0, middle[a] - reach[a]), middle[a] + reach[a] + 1) if a != normal else middle[a]
+            part = tuple(
+                slice(max(0, middle[a] - reach[a]), middle[a] + reach[a] + 1) if a != normal else position
                 for a in range(3)
-            ]
+            )
             # Rows run upwards in the array and downwards in a picture; the patient's right is on the left.
-            pictures = [v[tuple(window_slices)].T[::-1, ::-1] for v in volumes]
-            old, new, outline = pictures
+            old, new = (v[part].T[::-1, ::-1] for v in volumes)
             line = axes[3 * number + row]
             style = {"aspect": spacing[second] / spacing[first], "interpolation": "nearest"}
-            gray = {"cmap": "gray", "vmin": window[0], "vmax": window[1], **style}
+            gray = {"cmap": "gray", "vmin": low, "vmax": high, **style}
             line[0].imshow(old, **gray)
             line[1].imshow(old, **gray)
             line[2].imshow(new, **gray)
             line[3].imshow(new - old, cmap="coolwarm", vmin=-half * 1.4, vmax=half * 1.4, **style)
-            if outline.any() and not outline.all():
-                line[1].contour(outline, levels=[0.5], colors="tab:orange", linewidths=1)
+            for outline, colour in zip(outlines, itertools.cycle(COLOURS), strict=False):
+                shape = outline[part].T[::-1, ::-1]
+                if shape.any() and not shape.all():
+                    line[1].contour(shape, levels=[0.5], colors=colour, linewidths=1)
             for axis in line:
                 axis.set_xticks([])
                 axis.set_yticks([])
             line[0].set_ylabel(plane)
             if row == 0:
-                name = f"{spec.texture.replace('_', ' ')}, {2 * spec.radius_mm:.0f} mm"
-                for axis, title in zip(line, ("original", "mask", f"result: {name}", "difference"), strict=True):
+                titles = ("original", "mask" + _legend(masks), f"result: {_describe(parts)}", "difference")
+                for axis, title in zip(line, titles, strict=True):
                     axis.set_title(title, fontsize=10)
-    left_out = len(specs) - len(shown)
+    left_out = len(lesions) - len(shown)
     if left_out:
-        figure.suptitle(f"first {len(shown)} of {len(specs)} lesions", fontsize=11)
+        figure.suptitle(f"first {len(shown)} of {len(lesions)} lesions", fontsize=11)
     figure.savefig(path, dpi=90)
     plt.close(figure)
+
+
+def _lesion_slices(parts: Sequence[LesionSpec], affine: np.ndarray, turned: np.ndarray, depth: int) -> list[int]:
+    """Three slices of a stack of ``depth`` slices, spread over a lesion."""
+    corners = np.concatenate([list(itertools.product(*[(a, b - 1) for a, b in spec.box])) for spec in parts])
+    index = nib.affines.apply_affine(np.linalg.solve(turned, affine), corners)[:, 2]
+    low, high = round(index.min()), round(index.max())
+    if high - low < 2:  # too few slices of its own: its neighbours too
+        low = min(max(0, low - 1), max(0, depth - 3))
+        return [min(low + i, depth - 1) for i in range(3)]
+    return [round(low + (high - low) * share) for share in ((0, 0.5, 1) if high - low < 4 else (0.25, 0.5, 0.75))]
+
+
+def _legend(masks: Mapping[str, np.ndarray]) -> str:
+    """Which colour outlines which class, where there are several."""
+    if len(masks) == 1:
+        return ""
+    names = (f"{name} {colour.removeprefix('tab:')}" for name, colour in zip(masks, COLOURS, strict=False))
+    return ": " + ", ".join(names)
+
+
+def _describe(parts: Sequence[LesionSpec]) -> str:
+    """Texture and size of a lesion; of each class where it has several."""
+    if len(parts) == 1 and parts[0].lesion_class == "lesion":
+        return f"{parts[0].texture.replace('_', ' ')}, {2 * parts[0].radius_mm:.0f} mm"
+    return ", ".join(f"{p.lesion_class} {p.texture.replace('_', ' ')} {p.volume_mm3 / 1000:.1f} ml" for p in parts)
 
 
 def save_texture_grid(

@@ -13,8 +13,9 @@ from monai.transforms import LoadImage
 from .datasets import SCAN_SUFFIXES
 from .errors import InputError, first_line
 from .files import write_atomically
+from .labels import LesionLabels
 
-__all__ = ["Scan", "check_scan", "newest_change", "read_mask", "read_scan", "write_scan"]
+__all__ = ["Scan", "check_scan", "newest_change", "read_label", "read_mask", "read_scan", "write_scan"]
 
 
 @dataclass(frozen=True)
@@ -139,33 +140,36 @@ def check_scan(scan: Scan, air_below: float | None = -500.0) -> None:
         )
 
 
-def read_mask(path: str | Path, scan: Scan) -> np.ndarray:
-    """The lesion mask of a scan, (X, Y, Z) bool on the scan's grid.
+def read_label(path: str | Path, scan: Scan, labels: LesionLabels, role: str = "mask") -> np.ndarray:
+    """The label map of a scan, (X, Y, Z) uint8 on the scan's grid.
 
     Raises:
-        InputError: where it is missing, unreadable, on another grid than the scan, empty, or holds other values
-            than 0 and 1.
+        InputError: where it is missing, unreadable, on another grid than the scan, without lesion, or holds values
+            that ``labels`` does not know.
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"mask {path} does not exist or is not a file.")
-    mask = _read_nifti(path, "mask")
-    if mask.stored.shape != scan.stored.shape:
-        raise InputError(f"mask {path} has shape {mask.stored.shape}, its image {scan.path} has {scan.stored.shape}.")
-    corners = np.array(np.meshgrid(*[(0, n - 1) for n in mask.stored.shape], [1])).reshape(4, -1)
-    shift_mm = np.abs((mask.affine - scan.affine) @ corners).max()
+        raise InputError(f"{role} {path} does not exist or is not a file.")
+    label = _read_nifti(path, role)
+    if label.stored.shape != scan.stored.shape:
+        raise InputError(
+            f"{role} {path} has shape {label.stored.shape}, its image {scan.path} has {scan.stored.shape}."
+        )
+    corners = np.array(np.meshgrid(*[(0, n - 1) for n in label.stored.shape], [1])).reshape(4, -1)
+    shift_mm = np.abs((label.affine - scan.affine) @ corners).max()
     if not shift_mm < 0.1 * scan.spacing_mm.min():
         raise InputError(
-            f"mask {path} lies on another grid than its image {scan.path}: "
+            f"{role} {path} lies on another grid than its image {scan.path}: "
             f"their corners differ by up to {shift_mm:.3g} mm."
         )
-    values = mask.values()
-    strange = values[(values != 0) & (values != 1)]
-    if strange.size:
-        raise InputError(f"mask {path} must hold 0 and 1 only, it holds {strange[0]:g}.")
-    if not values.any():
-        raise InputError(f"mask {path} is empty.")
-    return values > 0
+    values = label.values()
+    labels.check(values, f"{role} {path}")
+    return values.astype(np.uint8)
+
+
+def read_mask(path: str | Path, scan: Scan) -> np.ndarray:
+    """A lesion mask of 0 and 1, (X, Y, Z) bool on the scan's grid; see :func:`read_label`."""
+    return read_label(path, scan, LesionLabels()) > 0
 
 
 def write_scan(scan: Scan, stored: np.ndarray, path: str | Path, description: str = "", scaled: bool = True) -> None:

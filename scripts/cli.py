@@ -12,20 +12,24 @@ import fire
 from custom_components.errors import InputError, find_input_error
 
 from .benchmark import benchmark
+from .copy_lesions import copy_lesions
 from .demo import demo
 from .evaluate_texture import evaluate_texture
 from .fit_presets import fit_presets
 from .import_weights import import_weights
 from .run import generate, run
+from .write_phantoms import write_phantoms
 
 COMMANDS = {
     "benchmark": benchmark,
+    "copy_lesions": copy_lesions,
     "demo": demo,
     "evaluate_texture": evaluate_texture,
     "fit_presets": fit_presets,
     "generate": generate,
     "import_weights": import_weights,
     "run": run,
+    "write_phantoms": write_phantoms,
 }
 
 

@@ -19,8 +19,8 @@ from scipy.cluster.vq import ClusterError, kmeans2, vq
 from scipy.stats import spearmanr
 from tqdm import tqdm
 
-from custom_components.conditioners import NUM_BINS
-from custom_components.datasets import list_cases, split_by_patient
+from custom_components.conditioners import NUM_BINS, lesion_histogram
+from custom_components.datasets import list_cases
 from custom_components.errors import InputError
 from custom_components.files import write_atomically
 from lefusion_scripts.run import bundle_root
@@ -29,22 +29,29 @@ RESTARTS = 50
 RANK_OF_SCORE = {1: 0, 2: 0, 3: 1, 4: 1, 5: 2}  # texture score: 1 ground glass, 3 part-solid, 5 solid
 
 
-def read_lesions(cases: Sequence[dict[str, Any]], transform: Compose, hu_window: Sequence[float]) -> dict:
-    """Histograms (count, NUM_BINS), mean HU within the window (count,), scores (count,), 0 where absent."""
+def read_lesions(
+    cases: Sequence[dict[str, Any]], transform: Compose, hu_window: Sequence[float], channel: int = 0
+) -> dict:
+    """Histograms (count, NUM_BINS), mean within the window (count,), scores (count,), 0 where absent.
+
+    Of the class in ``channel`` of the label, over the cases that have it.
+    """
     low, high = hu_window
-    histograms, means = [], []
+    histograms, means, scores = [], [], []
     for case in tqdm(cases, desc="reading lesions", delay=1, leave=False):
         try:
             item = transform(case)
-            values = torch.as_tensor(item["image"])[0][torch.as_tensor(item["label"])[0] > 0]
+            image, mask = torch.as_tensor(item["image"])[0], torch.as_tensor(item["label"])[channel]
         except Exception as error:
             reason = str(error.__cause__ or error).splitlines()[0]  # MONAI wraps what its transforms raise
             raise InputError(f"cannot read case {case['case']}: {reason}") from error
-        histograms.append(item["histogram"][0].double().numpy())
+        if len(item["label"]) > 1 and not (mask > 0).any():
+            continue
+        histograms.append(lesion_histogram(image, mask).double().numpy())
         if abs(histograms[-1].sum() - 1) > 1e-3:
             raise InputError(f"case {case['case']} has an empty mask, or voxels that are not numbers.")
-        means.append(low + (float(values.mean()) + 1) / 2 * (high - low))
-    scores = [case.get("texture") for case in cases]
+        means.append(low + (float(image[mask > 0].mean()) + 1) / 2 * (high - low))
+        scores.append(case.get("texture"))
     return {
         "histograms": np.array(histograms).reshape(-1, NUM_BINS),
         "mean_hu": np.array(means),
@@ -110,13 +117,43 @@ def print_report(title: str, report: Mapping[str, Any], names: Sequence[str]) ->
     print()
 
 
+def fit_class(
+    split: Mapping[str, Sequence[dict[str, Any]]],
+    transform: Compose,
+    window: Sequence[float],
+    channel: int,
+    names: Sequence[str],
+    seed: int,
+    data: str,
+    unit: str,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Presets of one lesion class as they go into the file, and the report on both parts of the split."""
+    lesions = {part: read_lesions(split[part], transform, window, channel) for part in split}
+    count = len(lesions["training"]["histograms"])
+    if len(np.unique(lesions["training"]["histograms"], axis=0)) < len(names):
+        raise InputError(f"{count} training lesions are too few for {len(names)} clusters.")
+    centres = cluster(lesions["training"]["histograms"], len(names), seed)
+    report = {part: compare(lesions[part], centres) for part in split}
+    centres = np.round(centres / centres.sum(axis=1, keepdims=True), 6)
+    centres[range(len(names)), centres.argmax(axis=1)] += 1 - centres.sum(axis=1)
+    found = {
+        "presets": dict(zip(names, centres.round(6).tolist(), strict=True)),
+        "fitted_on": {
+            "count": count,
+            "data": data,
+            "cluster_sizes": dict(zip(names, report["training"]["sizes"], strict=True)),
+            unit: dict(zip(names, report["training"]["mean_hu"], strict=True)),
+        },
+    }
+    return found, report
+
+
 def fit_presets(
     dataset_dir: str,
     output: str | None = None,
-    clusters: int = 3,
-    names: Sequence[str] = ("ground_glass", "part_solid", "solid"),
-    val_fraction: float = 0.28,
-    hu_window: Sequence[float] = (-1000, 400),
+    names: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
+    val_fraction: float | None = None,
+    hu_window: Sequence[float] | None = None,
     seed: int = 0,
     bundle: str = "lefusion_lidc",
     overwrite: bool = False,
@@ -132,69 +169,94 @@ def fit_presets(
         dataset_dir: images with lesion masks, as ``custom_components.datasets.list_cases`` takes them.
             ``texture`` (1-5) in a datalist is the radiologists' score, used for the report only.
         output: JSON file to write; ``configs/texture_presets.json`` of the bundle by default.
-        clusters: number of presets.
-        names: their names, by rising mean intensity.
-        val_fraction: share of patients held out; give what the training uses.
-        hu_window: the two HU values that become -1 and 1; values outside are clipped.
+        names: the presets' names, by rising mean intensity, one cluster for each; for several lesion classes a
+            dictionary, class -> names. Those of the bundle's present presets by default.
+        val_fraction: share of patients held out; the bundle's own by default.
+        hu_window: the two HU values that become -1 and 1, values outside are clipped; the bundle's own by default.
         seed: of the k-means starts.
         bundle: name or folder of the bundle whose training transforms read the data.
         overwrite: replace an existing output.
 
     Returns:
-        ``training`` and ``validation``, each with ``count``, ``scored``, ``sizes``, ``mean_hu`` (over a
-        cluster's lesions, of the mean inside the mask), ``contingency`` (preset x score 1-5),
-        ``spearman_cluster`` and ``spearman_mean`` (with the score), ``agreement`` (share of lesions whose
-        score is 1-2, 3-4 or 5 in the first, second or third preset), ``commonest`` (that share if all
-        lesions were given the best single preset).
+        ``training`` and ``validation`` (for several classes: class -> these), each with ``count``, ``scored``,
+        ``sizes``, ``mean_hu`` (over a cluster's lesions, of the mean inside the mask; in units of [-1, 1] where the
+        bundle has no HU window), ``contingency`` (preset x score 1-5), ``spearman_cluster`` and ``spearman_mean``
+        (with the score), ``agreement`` (share of lesions whose score is 1-2, 3-4 or 5 in the first, second or third
+        preset), ``commonest`` (that share if all lesions were given the best single preset).
 
     Raises:
-        InputError: for an existing output without ``overwrite``, names that do not fit ``clusters``, an empty
+        InputError: for an existing output without ``overwrite``, names that do not fit the classes, an empty
             window, data that cannot be read, or fewer different lesions than clusters.
     """
     configs = bundle_root(bundle) / "configs"
-    config = configs / "train.json"
-    target = configs / "texture_presets.json" if output is None else Path(output)
+    config, shipped = configs / "train.json", configs / "texture_presets.json"
+    target = shipped if output is None else Path(output)
     if not config.is_file():
         raise InputError(f"bundle {bundle} has no configs/train.json.")
     if target.exists() and not overwrite:
         raise InputError(f"output {target} exists: pass overwrite to replace it, or another output.")
-    if clusters < 1 or isinstance(names, str) or not len(set(names)) == len(names) == clusters:
-        raise InputError(f"names must be {clusters} different names, one for each cluster, got {names!r}.")
-    if len(hu_window) != 2 or not hu_window[0] < hu_window[1]:
-        raise InputError(f"hu_window must be two rising numbers, got {hu_window!r}.")
-    cases = list_cases(dataset_dir)
-    split = {part: split_by_patient(cases, val_fraction, part) for part in ("training", "validation")}
-
     parser = ConfigParser()
     parser.read_config(str(config))
-    parser["hu_window"] = list(hu_window)
+    classes = list(parser.get("lesion_classes", {"lesion": 1}))
+    names = names_by_class(names, classes, shipped)
+    if hu_window is not None:
+        if len(hu_window) != 2 or not hu_window[0] < hu_window[1]:
+            raise InputError(f"hu_window must be two rising numbers, got {hu_window!r}.")
+        if "hu_window" not in parser:
+            raise InputError(f"bundle {bundle} has no hu_window.")
+        parser["hu_window"] = list(hu_window)
+    if val_fraction is not None:
+        parser["val_fraction"], parser["val_patients"] = val_fraction, None
+    parser["dataset_dir"] = str(dataset_dir)
+    list_cases(dataset_dir)
+    split = {
+        part: parser.get_parsed_content(f"{section}#dataset#data")
+        for part, section in (("training", "train"), ("validation", "validate"))
+    }
     transform = Compose(parser.get_parsed_content("load_and_normalise"))
-    lesions = {part: read_lesions(split[part], transform, hu_window) for part in split}
-    if len(np.unique(lesions["training"]["histograms"], axis=0)) < clusters:
-        raise InputError(f"{len(split['training'])} training lesions are too few for {clusters} clusters.")
-    centres = cluster(lesions["training"]["histograms"], clusters, seed)
-    report = {part: compare(lesions[part], centres) for part in split}
-
-    centres = np.round(centres / centres.sum(axis=1, keepdims=True), 6)
-    centres[range(clusters), centres.argmax(axis=1)] += 1 - centres.sum(axis=1)
+    in_hu = "hu_window" in parser
+    window, unit = (parser["hu_window"], "mean_hu") if in_hu else ((-1, 1), "mean")
     source = Path(dataset_dir).resolve()
     source = source if source.is_dir() else source.parent
-    content = {
-        "num_bins": NUM_BINS,
-        "value_range": [-1, 1],
-        "presets": dict(zip(names, centres.round(6).tolist(), strict=True)),
-        "fitted_on": {
-            "count": report["training"]["count"],
-            "data": f"training part of {source.name}, val_fraction {val_fraction}, HU window {[*hu_window]}",
-            "cluster_sizes": dict(zip(names, report["training"]["sizes"], strict=True)),
-            "mean_hu": dict(zip(names, report["training"]["mean_hu"], strict=True)),
-        },
+    held_out = f"val_fraction {parser['val_fraction']}"
+    if parser.get("val_patients"):
+        held_out = f"without {', '.join(parser['val_patients'])}"
+    data = f"training part of {source.name}, {held_out}" + (f", HU window {[*window]}" if in_hu else "")
+    fits = {
+        name: fit_class(split, transform, window, channel, names[name], seed, data, unit)
+        for channel, name in enumerate(classes)
     }
+
+    content: dict[str, Any] = {"num_bins": NUM_BINS, "value_range": [-1, 1]}
+    single = len(classes) == 1
+    content |= fits[classes[0]][0] if single else {"classes": {name: found for name, (found, _) in fits.items()}}
     write_atomically(target, lambda path: path.write_text(json.dumps(content, indent=2) + "\n"))
-    print_report("training", report["training"], names)
-    print_report("validation (nearest preset)", report["validation"], names)
+    for name, (_, report) in fits.items():
+        title = "" if single else f"{name}, "
+        print_report(f"{title}training", report["training"], names[name])
+        print_report(f"{title}validation (nearest preset)", report["validation"], names[name])
     print(f"wrote {target}")
-    return report
+    reports = {name: report for name, (_, report) in fits.items()}
+    return reports[classes[0]] if single else reports
+
+
+def names_by_class(
+    names: Sequence[str] | Mapping[str, Sequence[str]] | None, classes: Sequence[str], shipped: Path
+) -> dict[str, list[str]]:
+    """Each class's preset names; by default those of the shipped presets. InputError where they do not fit."""
+    if names is None:
+        if not shipped.is_file():
+            raise InputError(f"there is no {shipped} to take the presets' names from: pass names.")
+        content = json.loads(shipped.read_text())
+        content = content.get("classes", {classes[0]: content})
+        names = {name: list(part["presets"]) for name, part in content.items()}
+    if not isinstance(names, Mapping):
+        names = dict.fromkeys(classes, names)
+    for name in classes:
+        own = names.get(name)
+        if isinstance(own, str) or not isinstance(own, Sequence) or not own or len(set(own)) < len(own):
+            raise InputError(f"names of {name} must be different names, one for each cluster, got {own!r}.")
+    return {name: list(names[name]) for name in classes}
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from custom_components.errors import find_input_error
 from custom_components.handlers import saver
 from custom_components.inferers import LesionInpaintingInferer
 from custom_components.networks import HistogramUNet
-from custom_components.specs import plan_lesions
+from custom_components.planning import plan_lesions
 from custom_components.transforms import LesionCropd
 
 BUNDLE = Path(__file__).resolve().parents[1] / "bundles" / "lefusion_lidc"

@@ -598,7 +598,7 @@ def check_evaluation(output_dir: Path, dataset_dir: Path) -> None:
     assert summary["lesions"] == NUM_VALIDATION
     for name in ("psnr_crop", "ssim_lesion", "distance_to_request"):
         painted = [float(row[name]) for row in rows if row["filling"] == "painted"]
-        assert summary["fillings"]["painted"][name] == pytest.approx(np.mean(painted))
+        assert summary["classes"]["lesion"]["fillings"]["painted"][name] == pytest.approx(np.mean(painted))
     picture = plt.imread(output_dir / "lesions.png")
     assert picture.std() > 0.05
 

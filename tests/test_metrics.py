@@ -243,7 +243,7 @@ def test_a_single_voxel_changed_outside_the_mask_is_found(tmp_path):
     evaluate(items, handler)
     painted = [row["max_outside"] for row in handler.rows if row["filling"] == "painted"]
     assert painted == [0.0, 0.25]
-    assert read_summary(tmp_path)["fillings"]["painted"]["max_outside"] == 0.25
+    assert read_summary(tmp_path)["classes"]["lesion"]["fillings"]["painted"]["max_outside"] == 0.25
 
 
 def test_summary_averages_over_lesions_with_absolute_mean_difference_and_largest_outside():
@@ -266,7 +266,7 @@ def test_summary_averages_over_lesions_with_absolute_mean_difference_and_largest
         row(1, "surroundings", 10.0, -100.0, 0.0),
         row(1, "mean", 20.0, 0.0, 0.0),
     ]
-    assert handler.summary() == {
+    assert handler.summary("lesion") == {
         "painted": {"psnr_crop": 25.0, "mean_difference": 40.0, "max_outside": 0.5},
         "surroundings": {"psnr_crop": 15.0, "mean_difference": 200.0, "max_outside": 0.0},
         "mean": {"psnr_crop": 30.0, "mean_difference": 0.0, "max_outside": 0.0},
@@ -281,7 +281,7 @@ def test_files_hold_every_row_and_the_means(tmp_path, capsys):
     assert [{key: str(value) for key, value in row.items()} for row in handler.rows] == rows
     summary = read_summary(tmp_path / "results")
     assert summary["lesions"] == 3
-    assert summary["fillings"] == handler.summary()
+    assert summary["classes"]["lesion"]["fillings"] == handler.summary("lesion")
     assert len(handler.shown) == 2
     assert plt.imread(tmp_path / "results" / "lesions.png").std() > 0.05
     assert sorted(path.name for path in (tmp_path / "results").iterdir()) == [
@@ -310,7 +310,7 @@ def test_summary_stays_json_where_a_measure_has_no_value(tmp_path):
     even["histogram"][:] = 0  # nothing was requested: no distance to it
     handler = LesionEvaluation(tmp_path, pictures=1)
     evaluate([even], handler)
-    fillings = read_summary(tmp_path)["fillings"]
+    fillings = read_summary(tmp_path)["classes"]["lesion"]["fillings"]
     assert fillings["mean"]["psnr_lesion"] is None
     assert fillings["painted"]["distance_to_request"] is None
     assert fillings["painted"]["spread_ratio"] is None
@@ -322,7 +322,7 @@ def test_lesion_without_a_measure_is_left_out_of_its_mean(tmp_path):
     even["image"][even["label"] > 0] = 0.25
     handler = LesionEvaluation(tmp_path, pictures=1)
     evaluate([even, lesion(1, 0.1)], handler)
-    fillings = read_summary(tmp_path)["fillings"]
+    fillings = read_summary(tmp_path)["classes"]["lesion"]["fillings"]
     assert fillings["painted"]["spread_ratio"] == pytest.approx(1, abs=1e-4)
     assert fillings["mean"]["psnr_lesion"] == handler.rows[-1]["psnr_lesion"]
 

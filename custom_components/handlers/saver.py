@@ -17,10 +17,11 @@ from ..conditioners import lesion_histogram
 from ..errors import InputError, as_flag
 from ..files import check_writable, write_atomically
 from ..grids import from_crop
+from ..labels import LesionLabels
 from ..metrics import histogram_distance
 from ..panels import save_case_panel
 from ..provenance import DESCRIPTION, build_sidecar
-from ..specs import read_lesions
+from ..specs import CaseLesions, LesionSpec, read_lesions
 from ..volumes import write_scan
 
 __all__ = ["LesionSaver"]
@@ -30,15 +31,16 @@ class LesionSaver:
     """Collects the evaluator's painted crops; when a case's last lesion is there, writes the case.
 
     Per case: ``<case>_lefusion.nii.gz`` (the scan with its lesions, on its own grid, type and header),
-    ``<case>_mask.nii.gz`` (instance numbers), ``<case>_panel.png`` and, last, ``<case>_lefusion.json`` (the sidecar).
-    A sidecar therefore means that its case is complete.
+    ``<case>_mask.nii.gz`` (instance numbers; the classes' labels where there are several classes),
+    ``<case>_panel.png`` and, last, ``<case>_lefusion.json`` (the sidecar). A sidecar therefore means that its case is
+    complete.
 
     Only voxels of the mask are ever written to; this is checked for every case before its files appear.
 
     Args:
-        lesions: what :func:`~custom_components.specs.plan_lesions` returned.
+        lesions: what :func:`~custom_components.planning.plan_lesions` returned.
         output_dir: folder of the outputs.
-        window: the scan's values at model intensities -1 and 1, (-1000, 400) HU for lung CT.
+        labels: the meaning of the label maps; masks of 0 and 1 by default.
         weights: weights file, for the sidecar.
         settings: run settings for the sidecar.
         bundle_root: bundle whose name and version go into the sidecar.
@@ -46,16 +48,14 @@ class LesionSaver:
         resume: skip cases whose sidecar is there.
         panel: draw the PNG.
         progress: show a bar over the lesions.
-
-    Raises:
-        InputError: for a window that does not rise.
+        panel_width_mm: what the picture shows around a lesion.
     """
 
     def __init__(
         self,
         lesions: Sequence[Mapping[str, Any]],
         output_dir: str | Path,
-        window: Sequence[float] = (-1000, 400),
+        labels: LesionLabels | None = None,
         weights: str | Path | None = None,
         settings: Mapping[str, Any] | None = None,
         bundle_root: str | Path | None = None,
@@ -63,18 +63,18 @@ class LesionSaver:
         resume: bool = False,
         panel: bool = True,
         progress: bool = True,
+        panel_width_mm: float = 64.0,
     ) -> None:
-        if not window[0] < window[1]:
-            raise InputError(f"hu_window must rise from its first to its second value, got {list(window)}.")
         self.lesions, self.output_dir = lesions, Path(str(output_dir))
-        self.window, self.weights, self.settings = tuple(window), weights, settings or {}
+        self.labels = LesionLabels() if labels is None else labels
+        self.weights, self.settings, self.panel_width_mm = weights, settings or {}, panel_width_mm
         self.bundle_root = bundle_root
         self.overwrite, self.resume = as_flag(overwrite, "overwrite"), as_flag(resume, "resume")
         self.panel, self.progress = as_flag(panel, "panel"), as_flag(progress, "progress")
         self.crops: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
         self.waiting: dict[str, list[int]] = defaultdict(list)
         for number, item in enumerate(lesions):
-            self.waiting[item["spec"].case].append(number)
+            self.waiting[item["specs"][0].case].append(number)
 
     def paths(self, case: str) -> dict[str, Path]:
         """The files of a case."""
@@ -101,7 +101,7 @@ class LesionSaver:
         """The lesions still to paint: all of them, or with ``resume`` those of cases without a sidecar."""
         if not self.resume:
             return list(self.lesions)
-        return [item for item in self.lesions if not self.paths(item["spec"].case)["sidecar"].exists()]
+        return [item for item in self.lesions if not self.paths(item["specs"][0].case)["sidecar"].exists()]
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.STARTED, self._start)
@@ -117,71 +117,75 @@ class LesionSaver:
         for i, index in enumerate(int(number) for number in batch["index"]):
             self.crops[index] = (
                 np.asarray(torch.as_tensor(painted[i][0]).float().cpu()),
-                np.asarray(torch.as_tensor(batch["label"][i][0]).cpu()),
+                np.asarray(torch.as_tensor(batch["label"][i]).cpu()),
                 np.asarray(batch["image"][i].affine.cpu() if hasattr(batch["image"], "affine") else 0),
             )
-            case = self.lesions[index]["spec"].case
+            case = self.lesions[index]["specs"][0].case
             self.waiting[case].remove(index)
             self.bar.update()
             if not self.waiting[case]:
-                self.finish([n for n in sorted(self.crops) if self.lesions[n]["spec"].case == case])
+                self.finish([n for n in sorted(self.crops) if self.lesions[n]["specs"][0].case == case])
 
     def finish(self, numbers: Sequence[int]) -> None:
         """Pastes a case's lesions and writes its files."""
         first = self.lesions[numbers[0]]
-        scan, labels, _ = read_lesions(first["image"], first["label"])
-        mask = labels > 0
+        case = first["specs"][0].case
+        found = read_lesions(first["image"], first["label"], self.labels)
+        scan, mask = found.scan, found.instances > 0
         stored = scan.stored.copy()
         entries = []
-        low, high = self.window
         for number in numbers:
-            spec = self.lesions[number]["spec"]
-            crop, crop_mask, affine = self.crops.pop(number)
-            box = spec.slices
-            inside = labels[box] == spec.lesion
-            values = low + (from_crop(crop, affine, scan.affine, box) + 1) * (high - low) / 2
-            stored[box][inside] = scan.to_stored(values)[inside]
-            achieved = lesion_histogram(torch.from_numpy(crop), torch.from_numpy(crop_mask)).numpy()
-            requested = np.array(spec.histogram, dtype=np.float32)
-            painted = scan.slope * stored[box][inside].astype(np.float64) + scan.intercept
-            entries.append(
-                {
-                    "spec": spec.as_dict(),
-                    "achieved_histogram": [round(float(v), 6) for v in achieved],
-                    "histogram_distance": (
-                        round(histogram_distance(requested, achieved), 6) if requested.sum() > 0 else None
-                    ),
-                    "mean_before": round(float(scan.values(box)[inside].mean()), 3),
-                    "mean_painted": round(float(painted.mean()), 3),
-                    "std_painted": round(float(painted.std()), 3),
-                    "crop_affine": affine.tolist(),
-                    "crop_size": list(crop.shape),
-                }
-            )
+            crop, crop_masks, affine = self.crops.pop(number)
+            for spec in self.lesions[number]["specs"]:
+                own = crop_masks[self.labels.names.index(spec.lesion_class)]
+                entries.append(self._paste(spec, crop, own, affine, found, stored))
         if not np.array_equal(stored[~mask], scan.stored[~mask]):
-            raise RuntimeError(f"case {first['spec'].case}: voxels outside the mask changed; nothing was written.")
-        paths = self.paths(first["spec"].case)
+            raise RuntimeError(f"case {case}: voxels outside the mask changed; nothing was written.")
+        paths = self.paths(case)
         sidecar = build_sidecar(
-            first["image"],
-            first["label"],
-            self.weights,
-            self.settings,
-            entries,
-            scan.affine,
-            0,
-            self.bundle_root,
+            first["image"], first["label"], self.weights, self.settings, entries, scan.affine, 0, self.bundle_root
         )
         paths["sidecar"].unlink(missing_ok=True)
         write_scan(scan, stored, paths["image"], DESCRIPTION)
-        write_scan(
-            scan, labels.astype(np.uint8 if labels.max() < 256 else np.int16), paths["mask"], DESCRIPTION, scaled=False
-        )
+        values = found.instances if len(self.labels.classes) == 1 else np.where(mask, found.label, 0)
+        kind = np.uint8 if values.max() < 256 else np.int16
+        write_scan(scan, values.astype(kind), paths["mask"], DESCRIPTION, scaled=False)
         if self.panel:
-            specs = [self.lesions[number]["spec"] for number in numbers]
+            specs = [spec for number in numbers for spec in self.lesions[number]["specs"]]
             before, after = scan.values(), (scan.slope * stored + scan.intercept).astype(np.float32)
+            masks = {name: mask & (found.label == value) for name, value in self.labels.classes.items()}
             write_atomically(
                 paths["panel"],
-                lambda path: save_case_panel(before, after, mask, scan.affine, specs, self.window, path),
+                lambda path: save_case_panel(before, after, masks, scan.affine, specs, path, self.panel_width_mm),
             )
         text = json.dumps(sidecar, indent=2) + "\n"
         write_atomically(paths["sidecar"], lambda path: path.write_text(text))
+
+    def _paste(
+        self,
+        spec: LesionSpec,
+        crop: np.ndarray,
+        crop_mask: np.ndarray,
+        affine: np.ndarray,
+        found: CaseLesions,
+        stored: np.ndarray,
+    ) -> dict[str, Any]:
+        """Puts one class of a lesion into ``stored``, in place; returns its entry in the sidecar."""
+        scan, box = found.scan, spec.slices
+        inside = (found.instances[box] == spec.lesion) & (found.label[box] == self.labels.classes[spec.lesion_class])
+        low, high = spec.window
+        values = low + (from_crop(crop, affine, scan.affine, box) + 1) * (high - low) / 2
+        stored[box][inside] = scan.to_stored(values)[inside]
+        achieved = lesion_histogram(torch.from_numpy(crop), torch.from_numpy(crop_mask)).numpy()
+        requested = np.array(spec.histogram, dtype=np.float32)
+        painted = scan.slope * stored[box][inside].astype(np.float64) + scan.intercept
+        return {
+            "spec": spec.as_dict(),
+            "achieved_histogram": [round(float(v), 6) for v in achieved],
+            "histogram_distance": (round(histogram_distance(requested, achieved), 6) if requested.sum() > 0 else None),
+            "mean_before": round(float(scan.values(box)[inside].mean()), 3),
+            "mean_painted": round(float(painted.mean()), 3),
+            "std_painted": round(float(painted.std()), 3),
+            "crop_affine": affine.tolist(),
+            "crop_size": list(crop.shape),
+        }

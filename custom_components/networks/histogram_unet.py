@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
+from einops import rearrange
 from monai.networks.nets import DiffusionModelUNet
 from monai.networks.nets.diffusion_model_unet import get_timestep_embedding
-from monai.networks.utils import pixelshuffle, pixelunshuffle
 from torch import Tensor, nn
 
 from ..errors import InputError
@@ -46,6 +47,15 @@ class FineStage(nn.Module):
         return self.conv_out(x)
 
 
+def _keep_slices(unet: DiffusionModelUNet) -> None:
+    """Makes every level of MONAI's U-Net halve and double the first two axes only; it has no option for that."""
+    for block in (*unet.down_blocks, *unet.up_blocks):
+        if getattr(block, "downsampler", None) is not None:
+            block.downsampler.op.conv.stride = (2, 2, 1)
+        if getattr(block, "upsampler", None) is not None:
+            block.upsampler.upsample_non_trainable.scale_factor = (2.0, 2.0, 1.0)
+
+
 class HistogramUNet(nn.Module):
     """DiffusionModelUNet that a texture histogram really steers; predicts the velocity v_t.
 
@@ -59,14 +69,16 @@ class HistogramUNet(nn.Module):
        (a^2 = abar_t, b^2 = 1 - abar_t). The U-Net learns what is left, in units of that error. This is the
        preconditioning of Karras et al. (2022) with the requested texture's moments in place of the data set's.
 
-    The first ``out_channels`` input channels are the noisy state x_t; further ones (masks) are context.
+    The first ``state_channels`` input channels are the noisy state x_t; further ones (masks) are context.
 
     Args:
         in_channels: number of input channels.
         out_channels: number of lesion classes n.
+        state_channels: 1 where all classes share one noisy image (masks do not overlap), n where each has its own.
         channels, attention_levels, num_res_blocks, norm_num_groups, num_head_channels: as DiffusionModelUNet.
-        patch_size: the image enters as ``patch_size``^3 blocks of voxels stacked in channels (space to depth) and
-            leaves so, which saves time at the finest level; 1 turns it off.
+        patch_size: the image enters as ``patch_size``^3 (``in_plane``: ^2) blocks of voxels stacked in channels
+            (space to depth) and leaves so, which saves time at the finest level; 1 turns it off.
+        in_plane: blocks and levels halve the first two axes only, for stacks of few thick slices.
         fine_channels: width of the :class:`FineStage` at full resolution behind the U-Net; 0 leaves it out.
         num_bins: bins of the histogram.
         context_dim: width of a histogram token.
@@ -74,7 +86,8 @@ class HistogramUNet(nn.Module):
         prior_mean, prior_std: m and s where no histogram is given.
 
     Shapes:
-        x: (N, in_channels, X, Y, Z) with X, Y, Z divisible by ``patch_size * 2 ** (len(channels) - 1)``;
+        x: (N, in_channels, X, Y, Z) with X, Y (and Z, unless ``in_plane``) divisible by
+        ``patch_size * 2 ** (len(channels) - 1)``;
         timesteps: (N,) in 0..T-1; context: (N, n, num_bins) or (N, n * num_bins), all zeros (or None) for the null
         condition; returns (N, n, X, Y, Z).
     """
@@ -83,12 +96,14 @@ class HistogramUNet(nn.Module):
         self,
         in_channels: int = 2,
         out_channels: int = 1,
+        state_channels: int = 1,
         channels: Sequence[int] = (48, 96),
         attention_levels: Sequence[bool] = (False, True),
         num_res_blocks: Sequence[int] | int = 1,
         norm_num_groups: int = 8,
         num_head_channels: int = 16,
         patch_size: int = 2,
+        in_plane: bool = False,
         fine_channels: int = 16,
         num_bins: int = 16,
         context_dim: int = 64,
@@ -97,10 +112,12 @@ class HistogramUNet(nn.Module):
         prior_std: float = 0.5,
     ) -> None:
         super().__init__()
-        self.out_channels, self.num_bins, self.patch_size = out_channels, num_bins, patch_size
-        self.divisor = patch_size * 2 ** (len(channels) - 1)
+        self.out_channels, self.state_channels, self.num_bins = out_channels, state_channels, num_bins
+        self.patch = {"p": patch_size, "q": patch_size, "r": 1 if in_plane else patch_size}
+        halvings = 2 ** (len(channels) - 1)
+        self.divisor = (patch_size * halvings, patch_size * halvings, 1 if in_plane else patch_size * halvings)
         self.prior = (prior_mean, prior_std)
-        block = patch_size**3
+        block = math.prod(self.patch.values())
         self.unet = DiffusionModelUNet(
             spatial_dims=3,
             in_channels=in_channels * block,
@@ -115,6 +132,8 @@ class HistogramUNet(nn.Module):
             num_class_embeds=1,
             use_flash_attention=True,
         )
+        if in_plane:
+            _keep_slices(self.unet)
         # DiffusionModelUNet adds class_embedding(class_labels) to the timestep embedding: the place for h.
         embed_dim = channels[0] * 4
         self.unet.class_embedding = nn.Sequential(
@@ -131,8 +150,9 @@ class HistogramUNet(nn.Module):
 
     def check_size(self, spatial_size: Sequence[int]) -> None:
         """Raises InputError where the network cannot halve a crop of that many voxels as often as it has to."""
-        if any(size < self.divisor or size % self.divisor for size in spatial_size):
-            raise InputError(f"spatial_size must be multiples of {self.divisor}, got {list(spatial_size)}.")
+        if any(size < n or size % n for size, n in zip(spatial_size, self.divisor, strict=True)):
+            wanted = self.divisor[0] if len(set(self.divisor)) == 1 else list(self.divisor)
+            raise InputError(f"spatial_size must be multiples of {wanted}, got {list(spatial_size)}.")
 
     def texture_moments(self, context: Tensor) -> tuple[Tensor, Tensor]:
         """Mean m and variance s^2 of each class's histogram. (N, n, num_bins) -> two of (N, n)."""
@@ -150,9 +170,9 @@ class HistogramUNet(nn.Module):
         context = context.to(x).reshape(x.shape[0], self.out_channels, self.num_bins)
         heights = self.num_bins * context.flatten(1)
         tokens = self.bin_embedding + self.bin_height(heights.unsqueeze(-1))
-        patches = pixelunshuffle(x, 3, self.patch_size) if self.patch_size > 1 else x
+        patches = rearrange(x, "n c (x p) (y q) (z r) -> n (c p q r) x y z", **self.patch)
         residual = self.unet(patches, timesteps, context=tokens, class_labels=heights)
-        residual = pixelshuffle(residual, 3, self.patch_size) if self.patch_size > 1 else residual
+        residual = rearrange(residual, "n (c p q r) x y z -> n c (x p) (y q) (z r)", **self.patch)
         if self.fine is not None:
             embedding = self.unet.time_embed(get_timestep_embedding(timesteps, self.unet.block_out_channels[0]).to(x))
             residual = residual + self.fine(torch.cat([x, residual], dim=1), embedding)
@@ -160,5 +180,5 @@ class HistogramUNet(nn.Module):
         mean, variance = (moment[..., None, None, None] for moment in self.texture_moments(context))
         abar = self.alphas_cumprod[timesteps].to(x).view(-1, 1, 1, 1, 1)
         a, b, spread = abar.sqrt(), (1 - abar).sqrt(), abar * variance + 1 - abar
-        guess = (a * b * (1 - variance) * x[:, : self.out_channels] - b * mean) / spread
+        guess = (a * b * (1 - variance) * x[:, : self.state_channels] - b * mean) / spread
         return guess + (variance / spread).sqrt() * residual

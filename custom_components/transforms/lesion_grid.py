@@ -11,10 +11,33 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
-from ..grids import covering_box, crop_affine, resample, shifted, to_crop
-from ..specs import LesionSpec, read_lesions
+from ..conditioners import NUM_BINS
+from ..grids import covering_box, crop_affine, resample, shifted
+from ..labels import LesionLabels
+from ..specs import CaseLesions, LesionSpec, read_lesions
 
-__all__ = ["LesionCropd"]
+__all__ = ["LesionCropd", "read_crop"]
+
+
+def read_crop(
+    lesions: CaseLesions,
+    centre_mm: Sequence[float],
+    spatial_size: Sequence[int],
+    spacing_mm: Sequence[float] | None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A crop of a scan around a point.
+
+    Returns:
+        The image (X, Y, Z) float32 in the scan's units, beyond the scan its border is repeated; the label map of the
+        nearest voxels (X, Y, Z) uint8, beyond the scan 0; and the crop's affine.
+    """
+    scan = lesions.scan
+    affine = crop_affine(centre_mm, scan.affine, spatial_size, spacing_mm)
+    box = covering_box(affine, spatial_size, scan.affine, scan.stored.shape)
+    local = shifted(scan.affine, box)
+    image = resample(scan.values(box), local, affine, spatial_size, "border")
+    label = resample(lesions.label[box], local, affine, spatial_size, "zeros", order=0)
+    return image, label.astype(np.uint8), affine
 
 
 class LesionCropd(MapTransform):
@@ -22,44 +45,60 @@ class LesionCropd(MapTransform):
 
     Args:
         keys: the image's key, whose value is a path.
-        spatial_size: voxels of the crop, in RAS+ axes.
-        spacing_mm: voxel size of the crop.
+        spatial_size: voxels of the crop.
+        spacing_mm: voxel size of the crop, which then lies along RAS+; None keeps the scan's own grid (see
+            :func:`~custom_components.grids.crop_axes`).
         mask_key: the mask's key, whose value is a path.
-        spec_key: the item's :class:`LesionSpec`.
+        labels: the meaning of the label map; a mask of 0 and 1 by default.
+        specs_key: the item's list of :class:`LesionSpec`, one for each class that the lesion has.
 
     Adds or replaces:
         image: (1, X, Y, Z) float32 in the scan's units, a MetaTensor with the crop's affine; beyond the scan its
-            border is repeated. label: (1, X, Y, Z) float32 in {0, 1}, this lesion only. histogram: (1, 16). seed.
+        border is repeated. label: (n, X, Y, Z) float32 in {0, 1}, this lesion only. histogram: (n, 16), zeros for a
+        class that the lesion lacks. window: (2,) float64. seed.
     """
 
     def __init__(
         self,
         keys: KeysCollection = "image",
         spatial_size: Sequence[int] = (64, 64, 32),
-        spacing_mm: Sequence[float] = (1.0, 1.0, 1.0),
+        spacing_mm: Sequence[float] | None = (1.0, 1.0, 1.0),
         mask_key: str = "label",
-        spec_key: str = "spec",
+        labels: LesionLabels | None = None,
+        specs_key: str = "specs",
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.spatial_size, self.spacing_mm = tuple(spatial_size), tuple(spacing_mm)
-        self.mask_key, self.spec_key = mask_key, spec_key
+        self.spatial_size = tuple(spatial_size)
+        self.spacing_mm = None if spacing_mm is None else tuple(spacing_mm)
+        self.labels = LesionLabels() if labels is None else labels
+        self.mask_key, self.specs_key = mask_key, specs_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         out = dict(data)
-        spec: LesionSpec = out.pop(self.spec_key)
+        specs: list[LesionSpec] = out.pop(self.specs_key)
+        histograms = np.zeros((len(self.labels.classes), NUM_BINS), dtype=np.float32)
+        for spec in specs:
+            histograms[self.labels.names.index(spec.lesion_class)] = spec.histogram
         for key in self.key_iterator(out):
-            scan, labels, _ = read_lesions(out[key], out[self.mask_key])
-            affine = crop_affine(spec.centre_mm, scan.affine, self.spatial_size, self.spacing_mm)
-            box = covering_box(affine, self.spatial_size, scan.affine, scan.stored.shape)
-            image = resample(scan.values(box), shifted(scan.affine, box), affine, self.spatial_size, "border")
-            share = to_crop(labels == spec.lesion, scan.affine, affine, self.spatial_size, outside="zeros")
+            lesions = read_lesions(out[key], out[self.mask_key], self.labels)
+            image, _, affine = read_crop(lesions, specs[0].crop_centre_mm, self.spatial_size, self.spacing_mm)
+            shares = self._shares(lesions, specs[0].lesion, affine)
             # A lesion thinner than the crop's voxels never fills half of one: keep its fullest voxels.
-            mask = share >= min(0.5, max(float(share.max()) / 2, 1e-3))
+            enough = np.clip(shares.max(axis=(1, 2, 3), keepdims=True) / 2, 1e-3, 0.5)
+            first = shares.argmax(axis=0) == np.arange(len(shares))[:, None, None, None]
+            masks = (shares >= enough) & first
             out[key] = MetaTensor(torch.from_numpy(image)[None], affine=torch.as_tensor(affine))
-            out[self.mask_key] = MetaTensor(
-                torch.from_numpy(mask.astype(np.float32))[None], affine=torch.as_tensor(affine)
-            )
-        out["histogram"] = torch.tensor([spec.histogram], dtype=torch.float32)
-        out["seed"] = spec.seed
+            out[self.mask_key] = MetaTensor(torch.from_numpy(masks.astype(np.float32)), affine=torch.as_tensor(affine))
+        out["histogram"] = torch.from_numpy(histograms)
+        out["window"] = torch.tensor(specs[0].window, dtype=torch.float64)
+        out["seed"] = specs[0].seed
         return out
+
+    def _shares(self, lesions: CaseLesions, number: int, affine: np.ndarray) -> np.ndarray:
+        """How much of each voxel of the crop every class of a lesion fills, (n, X, Y, Z) within 0 and 1."""
+        box = covering_box(affine, self.spatial_size, lesions.scan.affine, lesions.label.shape)
+        local = shifted(lesions.scan.affine, box)
+        own = np.where(lesions.instances[box] == number, lesions.label[box], 0)
+        values = self.labels.classes.values()
+        return np.stack([resample(own == value, local, affine, self.spatial_size, "zeros") for value in values])

@@ -1,0 +1,116 @@
+"""Lesion mask diffusion: a lesion is drawn inside the boundary, never outside it (section 3.3, figure 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .errors import InputError
+from .reverse_process import ReverseProcessInferer
+from .samplers import NoiseFn, Sampler
+from .schedules import NoiseSchedule
+
+__all__ = ["MaskDiffusionInferer"]
+
+
+class MaskDiffusionInferer(ReverseProcessInferer):
+    """Draws one mask per lesion class, as values in [-1, 1] that are lesion above 0, from a control sphere.
+
+    It is inpainting on a background of -1: at every reverse step everything outside the boundary mask becomes that
+    background, noised to the state's level (figure 4). A boundary that is 1 everywhere makes it plain sampling. With
+    ``noise``, ``timesteps`` and ``masks`` the call gives the network's prediction for one training step instead.
+
+    Args:
+        schedule: the noise schedule.
+        num_classes: number of lesion classes n, drawn jointly in as many channels.
+        context: what the network sees besides x_t. ``sphere``: the control sphere (the paper), network input
+            (N, n + 1, ...). ``boundary``: the sphere and the boundary mask, network input (N, n + 2, ...).
+        others: see :class:`~custom_components.reverse_process.ReverseProcessInferer`.
+
+    Raises:
+        InputError: for an unknown context, prediction type or AMP type, or steps outside 1..T.
+    """
+
+    activity = "drawing"
+
+    def __init__(
+        self,
+        schedule: NoiseSchedule,
+        num_classes: int = 1,
+        context: str = "sphere",
+        prediction_type: str = "sample",
+        sampler: Sampler | None = None,
+        num_inference_steps: int = 10,
+        jump_length: int = 1,
+        jump_n_sample: int = 1,
+        clip_x_0: bool = True,
+        seed: int = 0,
+        noise_fn: NoiseFn | None = None,
+        amp_dtype: str | None = None,
+        progress: bool = False,
+        on_step: Callable[[int, int, Tensor], None] | None = None,
+    ) -> None:
+        super().__init__(
+            schedule=schedule,
+            prediction_type=prediction_type,
+            sampler=sampler,
+            num_inference_steps=num_inference_steps,
+            jump_length=jump_length,
+            jump_n_sample=jump_n_sample,
+            clip_x_0=clip_x_0,
+            seed=seed,
+            noise_fn=noise_fn,
+            amp_dtype=amp_dtype,
+            progress=progress,
+            on_step=on_step,
+        )
+        if context not in ("sphere", "boundary"):
+            raise InputError(f"context must be sphere or boundary, got {context!r}.")
+        if num_classes < 1:
+            raise InputError(f"num_classes must be at least 1, got {num_classes}.")
+        self.num_classes, self.context = num_classes, context
+
+    def __call__(
+        self,
+        inputs: Tensor,
+        network: nn.Module,
+        *,
+        masks: Tensor | None = None,
+        noise: Tensor | None = None,
+        timesteps: Tensor | None = None,
+        seeds: Sequence[int] | None = None,
+        **kwargs: Any,
+    ) -> Tensor:
+        """
+        Args:
+            inputs: (N, 2, X, Y, Z): the control sphere, as the network was trained on it, and the boundary mask, above
+                0 where a lesion may be.
+            network: called as ``network(x, timesteps, context=None)``.
+            masks: (N, n, X, Y, Z) in [-1, 1], the real masks x_0; training only.
+            noise: (N, n, X, Y, Z), training only.
+            timesteps: (N,), training only.
+            seeds: one seed per sample.
+
+        Returns:
+            (N, n, X, Y, Z). Sampling: x_0, -1 outside the boundary. Training: the network's prediction.
+        """
+        inputs = torch.as_tensor(inputs).as_subclass(Tensor)
+        if inputs.shape[1] != 2:
+            raise ValueError(
+                f"the input must hold the control sphere and the boundary, got {inputs.shape[1]} channels."
+            )
+        if timesteps is not None:
+            if noise is None or masks is None:
+                raise ValueError("a training step needs masks and noise as well as timesteps.")
+            x_t = self.schedule.add_noise(masks, noise, timesteps)
+            return network(self.network_input(x_t, inputs), timesteps, context=None)
+        region = (inputs[:, 1:] > 0).expand(-1, self.num_classes, *inputs.shape[2:])
+        background = -torch.ones_like(region, dtype=inputs.dtype)
+        return self.fill(background, region, network, lambda x_t: self.network_input(x_t, inputs), seeds=seeds)
+
+    def network_input(self, x_t: Tensor, inputs: Tensor) -> Tensor:
+        """What the network sees of state x_t (N, n, ...) and of sphere and boundary (N, 2, ...)."""
+        return torch.cat([x_t, inputs if self.context == "boundary" else inputs[:, :1]], dim=1)
