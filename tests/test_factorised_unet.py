@@ -79,9 +79,7 @@ def test_default_through_plane_axis_is_z():
     network, x = tiny(), volume(1, 1, 4, 8, 3)
     with torch.no_grad():
         expected = plain_forward(network.state_dict(), x.permute(0, 1, 4, 2, 3), torch.tensor([9]))
-        torch.testing.assert_close(
-            network(x, torch.tensor([9])), expected.permute(0, 1, 3, 4, 2), rtol=1e-5, atol=1e-5
-        )
+        torch.testing.assert_close(network(x, torch.tensor([9])), expected.permute(0, 1, 3, 4, 2), rtol=1e-5, atol=1e-5)
 
 
 def test_order_of_the_slices_matters():
@@ -180,9 +178,7 @@ def test_output_is_finite_and_close_under_bfloat16():
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
 def test_traced_network_gives_the_same_output():
     network = tiny()
-    traced = torch.jit.trace(
-        network, (volume(1, 1, 4, 4, 3), torch.tensor([3]), histograms(1)), check_trace=False
-    )
+    traced = torch.jit.trace(network, (volume(1, 1, 4, 4, 3), torch.tensor([3]), histograms(1)), check_trace=False)
     x, t = volume(1, 1, 4, 4, 3, seed=5), torch.tensor([200])
     with torch.no_grad():
         torch.testing.assert_close(traced(x, t, histograms(1)), network(x, t, histograms(1)))

@@ -61,7 +61,7 @@ def centred(x: Tensor, groups: int) -> Tensor:
     """Takes each group's mean off (N, D, H, W, C), in place, which a normalisation of the groups does not notice.
 
     On a CPU, PyTorch's GroupNorm for channels_last finds the variance as a difference of squares: where the mean is
-    six times the standard deviation, errors reach 2e-4; without the mean, 1e-6.
+    six times the standard deviation, errors reach 4e-4 at 64 channels of 32 x 64 x 64; without the mean, 2e-5.
     """
     if x.device.type != "cpu":
         return x
