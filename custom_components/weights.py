@@ -24,7 +24,10 @@ def load_weights(network: nn.Module, path: str | Path) -> nn.Module:
 
 
 def load_state(network: nn.Module, state: Mapping[str, torch.Tensor], path: str | Path) -> nn.Module:
-    """:func:`load_weights` for a state dict that was read from ``path``."""
+    """:func:`load_weights` for a state dict that was read from ``path``.
+
+    A network on the meta device, which has no memory of its own, takes the tensors themselves.
+    """
     wanted = network.state_dict()
     for key in [*wanted, *state]:
         if key not in state:
@@ -38,7 +41,7 @@ def load_state(network: nn.Module, state: Mapping[str, torch.Tensor], path: str 
                 f"weights file {path}: {key!r} has shape {tuple(state[key].shape)}, "
                 f"the network needs {tuple(wanted[key].shape)}."
             )
-    network.load_state_dict(state)
+    network.load_state_dict(state, assign=any(parameter.is_meta for parameter in network.parameters()))
     return network.eval()
 
 
