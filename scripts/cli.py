@@ -16,6 +16,7 @@ from .copy_lesions import copy_lesions
 from .demo import demo
 from .evaluate_texture import evaluate_texture
 from .fit_presets import fit_presets
+from .import_weights import import_weights
 from .run import generate, run
 from .write_phantoms import write_phantoms
 
@@ -26,6 +27,7 @@ COMMANDS = {
     "evaluate_texture": evaluate_texture,
     "fit_presets": fit_presets,
     "generate": generate,
+    "import_weights": import_weights,
     "run": run,
     "write_phantoms": write_phantoms,
 }
@@ -52,10 +54,16 @@ def check_flags(arguments: Sequence[str]) -> None:
 
 
 def main() -> None:
-    """Runs one command; a problem with the input becomes one sentence and exit code 2."""
+    """Runs one command, its name written with dashes or underscores.
+
+    A problem with the input becomes one sentence and exit code 2.
+    """
+    arguments = sys.argv[1:]
+    if arguments and arguments[0].replace("-", "_") in COMMANDS:
+        arguments[0] = arguments[0].replace("-", "_")
     try:
-        check_flags(sys.argv[1:])
-        fire.Fire(COMMANDS, name="lefusion", serialize=lambda result: None if result is not COMMANDS else result)
+        check_flags(arguments)
+        fire.Fire(COMMANDS, arguments, "lefusion", lambda result: None if result is not COMMANDS else result)
     except Exception as error:
         cause = find_input_error(error)
         if cause is None:

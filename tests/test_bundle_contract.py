@@ -30,6 +30,8 @@ OVERLAYS = (
     ["train", "evaluate", "diffused"],
     ["inference", "paper_sampler"],
     ["train", "evaluate", "paper_sampler"],
+    ["inference", "published"],
+    ["train", "evaluate", "published"],
 )
 # Keys that MONAI itself looks for.
 MONAI_KEYS = {"imports", "initialize", "run", "finalize", "bundle_root", "device", "dataset_dir", "network_def"}
