@@ -121,6 +121,19 @@ def test_ssim_of_equal_pictures_is_one():
     assert ssim(picture(6), picture(6), ball(4)) == pytest.approx((1, 1))
 
 
+@pytest.mark.parametrize("slices", [1, 2, 5, 6])
+def test_ssim_of_a_short_stack_is_that_of_the_stack_with_its_border_repeated(slices):
+    grid = (16, 16, slices)
+    real, painted, mask = picture(7, grid), picture(8, grid), np.zeros(grid, dtype=bool)
+    mask[4:12, 5:11] = True
+    index = np.clip(np.arange(-3, slices + 3), 0, slices - 1)
+    local = local_ssim(real[..., index], painted[..., index], 2.0)
+    crop, lesion = ssim(real, painted, mask)
+    assert lesion == pytest.approx(local[mask[3:-3, 3:-3]].mean(), abs=1e-6)
+    assert crop == pytest.approx(local.mean(), abs=1e-6)
+    assert ssim(real, real, mask) == pytest.approx((1, 1))
+
+
 def test_ssim_works_in_thin_crops():
     grid = (16, 16, 10)
     crop, lesion = ssim(picture(7, grid), picture(8, grid), np.ones(grid, dtype=bool))
