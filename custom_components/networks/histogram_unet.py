@@ -171,7 +171,7 @@ class HistogramUNet(nn.Module):
         return mean.masked_fill(null, self.prior[0]), variance.masked_fill(null, self.prior[1] ** 2)
 
     def noise_estimates(self, x: Tensor, b: Tensor) -> list[Tensor]:
-        """For each of ``noise_scales``: x_t less its local mean, over the noise's level; (N, state_channels, X, Y, Z)."""
+        """For each of ``noise_scales`` x_t less its local mean, over the noise's level: (N, state_channels, ...)."""
         state, estimates = x[:, : self.state_channels], []
         for scale in self.noise_scales:
             size = (scale, scale, 1 if self.in_plane else scale)
