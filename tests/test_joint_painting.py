@@ -10,9 +10,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from bundle_runs import save_nifti
 from monai.data import DataLoader, Dataset
 from monai.engines import SupervisedEvaluator
-from thick_stacks import LABELS, STORED_WAYS, TILTS, affine_of, ring, save_volume, signal, stored_as
+from thick_stacks import LABELS, STORED_WAYS, TILTS, affine_of, ring, signal, stored_as
 
 from custom_components.conditioners import HistogramConditioner
 from custom_components.engines import LesionSamplingPrepareBatch
@@ -64,8 +65,8 @@ def save_case(folder: Path, kind: str = "uint8", label=None, tilt: str = "obliqu
     labels, _ = stored_as(ring() if label is None else label, affine_of(TILTS[tilt]), way)
     return {
         "case": "heart",
-        "image": save_volume(folder / "heart.nii.gz", stored, affine, scaling, header),
-        "label": save_volume(folder / "label.nii.gz", labels, affine),
+        "image": str(save_nifti(folder / "heart.nii.gz", stored, affine, scaling, header)),
+        "label": str(save_nifti(folder / "label.nii.gz", labels, affine)),
     }
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from thick_stacks import LABELS, STORED_WAYS, affine_of, ring, save_volume, signal, stored_as
+from bundle_runs import save_nifti
+from thick_stacks import LABELS, STORED_WAYS, affine_of, ring, signal, stored_as
 
 from custom_components.conditioners import HistogramConditioner
 from custom_components.errors import InputError
@@ -39,8 +40,8 @@ def save_heart(folder: Path, label: np.ndarray | None = None, affine: np.ndarray
     affine = affine_of() if affine is None else affine
     return {
         "case": name,
-        "image": save_volume(folder / f"{name}.nii.gz", signal(label).astype(np.uint8), affine),
-        "label": save_volume(folder / f"{name}_label.nii.gz", label, affine),
+        "image": str(save_nifti(folder / f"{name}.nii.gz", signal(label).astype(np.uint8), affine)),
+        "label": str(save_nifti(folder / f"{name}_label.nii.gz", label, affine)),
     }
 
 
@@ -201,7 +202,7 @@ def test_window_is_that_of_the_crop_s_voxels_outside_the_lesions(tmp_path):
     image = signal(label)
     image[label >= 3] = 255
     case = save_heart(tmp_path, label)
-    save_volume(Path(case["image"]), image.astype(np.uint8), affine_of())
+    save_nifti(Path(case["image"]), image.astype(np.uint8), affine_of())
     (item,) = plan(case, window=PercentileWindow(0, 100))
     assert item["specs"][0].window == (image[label < 3].min(), image[label < 3].max())
     assert item["specs"][0].window[1] < 255
@@ -209,7 +210,7 @@ def test_window_is_that_of_the_crop_s_voxels_outside_the_lesions(tmp_path):
 
 def test_scan_without_contrast_is_told_with_its_file(tmp_path):
     case = save_heart(tmp_path)
-    save_volume(Path(case["image"]), np.full(ring().shape, 7, np.uint8), affine_of())
+    save_nifti(Path(case["image"]), np.full(ring().shape, 7, np.uint8), affine_of())
     with pytest.raises(InputError, match=r"image .*heart\.nii\.gz: the scan has the same value, 7"):
         plan(case)
 
