@@ -284,7 +284,6 @@ TRAINING = {
     "ema_start": 0,
     "ema_interval": 1,
     "val_patients": HELD_OUT,
-    "device": "cpu",
 }
 
 
@@ -390,9 +389,7 @@ def test_two_processes_train_like_one_with_the_same_global_batch(dataset_dir, tm
 
 
 def evaluate(trained: Path, dataset_dir: Path, output_dir: Path, **overrides: Any) -> dict[str, Any]:
-    settings = {
-        key: TRAINING[key] for key in (*TINY, "network_def#fine_channels", "spatial_size", "val_patients", "device")
-    }
+    settings = {key: TRAINING[key] for key in (*TINY, "network_def#fine_channels", "spatial_size", "val_patients")}
     settings |= {"weights": str(trained / "checkpoints" / "model.pt"), "num_inference_steps": 2, **overrides}
     execute(training_workflow(BUNDLE, ["train.json", "evaluate.json"], dataset_dir, output_dir, **settings))
     return json.loads((output_dir / "summary.json").read_text())
