@@ -117,7 +117,8 @@ def resample(
 
     Beyond the volume, ``outside`` is ``border`` (its edge is repeated) or ``zeros``.
     """
-    matrix = np.linalg.solve(affine, new_affine)
+    # Rounded to what an affine can tell: grids that coincide then do so exactly, and voxels are copied.
+    matrix = np.linalg.solve(affine, new_affine).round(9)
     mode = {"border": "nearest", "zeros": "grid-constant"}[outside]
     out = ndimage.affine_transform(
         np.asarray(values, dtype=np.float64), matrix[:3, :3], matrix[:3, 3], tuple(new_shape), order=order, mode=mode

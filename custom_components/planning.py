@@ -181,7 +181,8 @@ def _crop_centre(
         step = np.sqrt((axes**2).sum(axis=0))
         raise InputError(
             f"lesion {number} of mask {path} measures {' x '.join(f'{v:.0f}' for v in extent * step)} mm, "
-            f"larger than the crop of {' x '.join(f'{v:.0f}' for v in size * step)} mm."
+            f"larger than the crop of {' x '.join(f'{v:.0f}' for v in size * step)} mm; "
+            f"a larger spatial_size than {size.tolist()} voxels makes room."
         )
     lesion = np.array(box_centre_mm(box, affine))
     if not labels.centre_on:

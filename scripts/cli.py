@@ -14,6 +14,7 @@ from custom_components.errors import InputError, find_input_error
 from .benchmark import benchmark
 from .copy_lesions import copy_lesions
 from .demo import demo
+from .evaluate_contrast import evaluate_contrast
 from .evaluate_texture import evaluate_texture
 from .fit_presets import fit_presets
 from .import_weights import import_weights
@@ -24,6 +25,7 @@ COMMANDS = {
     "benchmark": benchmark,
     "copy_lesions": copy_lesions,
     "demo": demo,
+    "evaluate_contrast": evaluate_contrast,
     "evaluate_texture": evaluate_texture,
     "fit_presets": fit_presets,
     "generate": generate,

@@ -205,7 +205,7 @@ def evaluate_texture(
     del report["settings"]["texture"]
     specs = sorted((LesionSpec(**e["spec"]) for e in sidecars["none"]["lesions"]), key=lambda spec: spec.voxels)
     specs = [specs[k] for k in np.unique(np.linspace(0, len(specs) - 1, 6).round().astype(int))]
-    picture = (scan.values(), painted, mask, scan.affine, specs, report["settings"]["hu_window"])
+    picture = (scan.values(), painted, {"lesion": mask > 0}, scan.affine, specs)
     with plt.rc_context({"image.interpolation": "nearest"}):
         write_atomically(out / "texture_sites.png", lambda path: save_texture_grid(*picture, path, width_mm=48.0))
     write_atomically(out / "report.json", lambda path: path.write_text(json.dumps(report, indent=2) + "\n"))

@@ -373,16 +373,17 @@ def replay_of_something_else(folder):
     return {**save_case(folder), "replay": str(folder / "other.json")}
 
 
-@fault("replay", "part.json")
+@fault("replay", "part.json", "seed")
 def replay_of_a_record_that_lacks_the_seeds(folder):
-    lesion = {"spec": {"texture": "solid", "histogram": [1 / 16] * 16}}
-    (folder / "part.json").write_text(json.dumps({"lesions": [lesion, lesion]}))
+    spec = {"lesion_class": "lesion", "texture": "solid", "histogram": [1 / 16] * 16}
+    lesions = [{"spec": {"lesion": number, **spec}} for number in (1, 2)]
+    (folder / "part.json").write_text(json.dumps({"lesions": lesions}))
     return {**save_case(folder), "replay": str(folder / "part.json")}
 
 
 @fault("record.json", "1 lesion", "2")
 def replay_of_another_number_of_lesions(folder):
-    spec = {"texture": "solid", "histogram": [1 / 16] * 16, "seed": 1}
+    spec = {"lesion": 1, "lesion_class": "lesion", "texture": "solid", "histogram": [1 / 16] * 16, "seed": 1}
     (folder / "record.json").write_text(json.dumps({"lesions": [{"spec": spec}]}))
     return {**save_case(folder), "replay": str(folder / "record.json")}
 

@@ -55,7 +55,9 @@ class FakeNetwork(nn.Module):
     def forward(self, x, timesteps, context=None):
         self.calls.append((x.clone(), timesteps.clone(), None if context is None else context.clone()))
         everywhere = x.mean(dim=(1, 2, 3, 4), keepdim=True)
-        prediction = 0.5 * x[:, : self.classes] + 0.3 * everywhere + 0.02 * timesteps.view(-1, 1, 1, 1, 1)
+        state = x[:, : self.classes] if x.shape[1] == self.classes else x[:, :1]  # clean: one image for all classes
+        state = state.expand(-1, self.classes, *GRID)
+        prediction = 0.5 * state + 0.3 * everywhere + 0.02 * timesteps.view(-1, 1, 1, 1, 1)
         if context is not None:
             prediction = prediction + 5 * context[..., :8].sum(dim=-1)[..., None, None, None] - 2
         return prediction
@@ -69,7 +71,8 @@ class Oracle(nn.Module):
         self.x_0, self.schedule, self.prediction_type = x_0, schedule, prediction_type
 
     def forward(self, x, timesteps, context=None):
-        x_t = x[:, : self.x_0.shape[1]]
+        classes = self.x_0.shape[1]
+        x_t = x if x.shape[1] == classes else x[:, :1]  # diffused: a state for each class; clean: one image for all
         abar = torch.tensor([self.schedule.alpha_bar(int(t)) for t in timesteps]).view(-1, 1, 1, 1, 1)
         noise = (x_t - abar.sqrt() * self.x_0) / (1 - abar).sqrt()
         velocity = abar.sqrt() * noise - (1 - abar).sqrt() * self.x_0
@@ -89,6 +92,14 @@ class Convolution(nn.Module):
         out = self.layer(x)
         self.dtypes.append(out.dtype)
         return out
+
+
+def one_image(states: torch.Tensor, image: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+    """The image with every lesion voxel from its own class's state (Eq. 6)."""
+    out = image.clone()
+    for i in range(masks.shape[1]):
+        out = torch.where(masks[:, i : i + 1] > 0, states[:, i : i + 1], out)
+    return out
 
 
 def bits(tensor: torch.Tensor) -> torch.Tensor:
@@ -455,11 +466,13 @@ def test_clean_context_shows_the_true_background_around_the_state_and_the_masks(
     seen = LesionInpaintingInferer(NoiseSchedule(T), num_classes=classes, context="clean").network_input(
         x_t, image, masks
     )
-    assert seen.shape == (2, 2 * classes, *GRID)
-    assert torch.equal(seen[:, classes:], masks)
-    lesion = (masks.sum(dim=1, keepdim=True) > 0).expand_as(x_t)
-    assert torch.equal(seen[:, :classes][lesion], x_t[lesion])
-    assert torch.equal(seen[:, :classes][~lesion], image.expand_as(x_t)[~lesion])
+    assert seen.shape == (2, 1 + classes, *GRID)
+    assert torch.equal(seen[:, 1:], masks)
+    for i in range(classes):
+        inside = masks[:, i] > 0
+        assert torch.equal(seen[:, 0][inside], x_t[:, i][inside])
+    outside = masks.sum(dim=1) == 0
+    assert torch.equal(seen[:, 0][outside], image[:, 0][outside])
 
 
 @pytest.mark.parametrize("context", CONTEXTS)
@@ -494,7 +507,7 @@ def test_training_call_is_one_forward_at_the_given_noise_and_timesteps(context, 
     x_t = abar.sqrt() * image.expand_as(noise) + (1 - abar).sqrt() * noise
     seen = x_t
     if context == "clean":
-        seen = torch.cat([torch.where(masks.sum(dim=1, keepdim=True) > 0, x_t, image), masks], dim=1)
+        seen = torch.cat([one_image(x_t, image, masks), masks], dim=1)
     torch.testing.assert_close(prediction, FakeNetwork(classes)(seen, timesteps, condition))
     (called,) = network.calls
     torch.testing.assert_close(called[0], seen)

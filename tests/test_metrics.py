@@ -246,10 +246,11 @@ def test_a_single_voxel_changed_outside_the_mask_is_found(tmp_path):
     assert read_summary(tmp_path)["classes"]["lesion"]["fillings"]["painted"]["max_outside"] == 0.25
 
 
-def test_summary_averages_over_lesions_with_absolute_mean_difference_and_largest_outside():
-    def row(number, filling, psnr_crop, mean_difference, max_outside):
+def test_summary_averages_over_lesions_of_a_class_with_absolute_mean_difference_and_largest_outside():
+    def row(number, lesion_class, filling, psnr_crop, mean_difference, max_outside):
         return {
             "lesion": number,
+            "class": lesion_class,
             "filling": filling,
             "voxels": 10 + 90 * number,
             "psnr_crop": psnr_crop,
@@ -257,20 +258,91 @@ def test_summary_averages_over_lesions_with_absolute_mean_difference_and_largest
             "max_outside": max_outside,
         }
 
-    handler = LesionEvaluation("nowhere")
+    handler = LesionEvaluation("nowhere", classes=("scar", "core"))
     handler.rows = [
-        row(0, "painted", 30.0, -50.0, 0.0),
-        row(0, "surroundings", 20.0, -300.0, 0.0),
-        row(0, "mean", 40.0, 0.0, 0.0),
-        row(1, "painted", 20.0, 30.0, 0.5),
-        row(1, "surroundings", 10.0, -100.0, 0.0),
-        row(1, "mean", 20.0, 0.0, 0.0),
+        row(0, "scar", "painted", 30.0, -50.0, 0.0),
+        row(0, "scar", "surroundings", 20.0, -300.0, 0.0),
+        row(0, "scar", "mean", 40.0, 0.0, 0.0),
+        row(0, "core", "painted", 12.0, 8.0, 0.25),
+        row(0, "core", "surroundings", 11.0, 9.0, 0.0),
+        row(0, "core", "mean", 13.0, 0.0, 0.0),
+        row(1, "scar", "painted", 20.0, 30.0, 0.5),
+        row(1, "scar", "surroundings", 10.0, -100.0, 0.0),
+        row(1, "scar", "mean", 20.0, 0.0, 0.0),
     ]
-    assert handler.summary("lesion") == {
+    assert handler.summary("scar") == {
         "painted": {"psnr_crop": 25.0, "mean_difference": 40.0, "max_outside": 0.5},
         "surroundings": {"psnr_crop": 15.0, "mean_difference": 200.0, "max_outside": 0.0},
         "mean": {"psnr_crop": 30.0, "mean_difference": 0.0, "max_outside": 0.0},
     }
+    assert handler.summary("core")["painted"] == {"psnr_crop": 12.0, "mean_difference": 8.0, "max_outside": 0.25}
+    assert handler.summary("of no lesion") == {}
+
+
+def joint_lesion(
+    seed: int, scar: float, core: float, real: tuple[float, float] = (0.5, 0.1)
+) -> dict[str, torch.Tensor]:
+    """A shell of scar around a core, in a wall of -0.4; painted with the given means."""
+    shell, inner, image = ball(4) & ~ball(2), ball(2), 0.01 * picture(seed)
+    painted = image.copy()
+    for mask, before, after in ((shell, real[0], scar), (inner, real[1], core)):
+        image[mask] += before
+        painted[mask] += after
+    wall = ball(6) & ~ball(4)
+    for volume in (image, painted):
+        volume[wall] -= 0.4
+    as_tensor = [np.stack(part).astype(np.float32) for part in ([image], [shell, inner], [wall], [painted])]
+    item = dict(zip(("image", "label", "anatomy", "pred"), map(torch.tensor, as_tensor), strict=True))
+    return {**item, "histogram": torch.full((2, 16), 1 / 16)}
+
+
+JOINT = {"window": None, "classes": ("scar", "core"), "anatomy": ("wall",), "pictures": 1}
+
+
+def test_classes_are_measured_apart_and_differences_left_in_the_network_s_units(tmp_path):
+    handler = LesionEvaluation(tmp_path, **JOINT)
+    engine = evaluate([joint_lesion(0, 0.7, 0.0), joint_lesion(1, 0.4, 0.3)], handler)
+    shell, inner = int((ball(4) & ~ball(2)).sum()), int(ball(2).sum())
+    painted = [row for row in handler.rows if row["filling"] == "painted"]
+    assert [(row["lesion"], row["class"], row["voxels"]) for row in painted] == [
+        (0, "scar", shell),
+        (0, "core", inner),
+        (1, "scar", shell),
+        (1, "core", inner),
+    ]
+    assert [row["mean_difference"] for row in painted] == pytest.approx([0.2, -0.1, -0.1, 0.2], abs=1e-5)
+    assert {row["max_outside"] for row in handler.rows} == {0.0}
+    classes = read_summary(tmp_path)["classes"]
+    assert {name: part["lesions"] for name, part in classes.items()} == {"scar": 2, "core": 2}
+    assert classes["core"]["fillings"]["painted"]["mean_difference"] == pytest.approx(0.15, abs=1e-5)
+    assert engine.state.metrics["core_mean_difference"] == pytest.approx(0.15, abs=1e-5)
+
+
+def test_class_that_no_lesion_has_is_left_out(tmp_path, capsys):
+    item = joint_lesion(0, 0.7, 0.0)
+    item["label"][1] = 0
+    other = joint_lesion(1, 0.7, 0.0)
+    handler = LesionEvaluation(tmp_path, **JOINT, contrasts=[["core", "scar"]])
+    evaluate([item, other], handler)
+    assert {name: part["lesions"] for name, part in read_summary(tmp_path)["classes"].items()} == {"scar": 2, "core": 1}
+    assert read_summary(tmp_path)["contrasts"]["core < scar"]["lesions"] == 1
+    other["label"][1] = 0
+    evaluate([item, other], handler)
+    summary = read_summary(tmp_path)
+    assert list(summary["classes"]) == ["scar"] and summary["lesions"] == 2
+    assert summary["contrasts"] == {}
+
+
+def test_contrasts_count_the_lesions_in_which_darker_is_darker(tmp_path, capsys):
+    """Painted: scar above core in two of three lesions, wall below core in one; real: always, and always."""
+    items = [joint_lesion(0, 0.6, 0.0), joint_lesion(1, 0.6, -0.7), joint_lesion(2, -0.6, -0.5)]
+    handler = LesionEvaluation(tmp_path, **JOINT, contrasts=[["core", "scar"], ["wall", "core"]])
+    evaluate(items, handler)
+    assert read_summary(tmp_path)["contrasts"] == {
+        "core < scar": {"lesions": 3, "real": 1.0, "painted": pytest.approx(2 / 3)},
+        "wall < core": {"lesions": 3, "real": 1.0, "painted": pytest.approx(1 / 3)},
+    }
+    assert "core < scar: 67% of the painted, 100% of the real, of 3 lesions" in capsys.readouterr().out
 
 
 def test_files_hold_every_row_and_the_means(tmp_path, capsys):

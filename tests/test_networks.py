@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import torch
 
+from custom_components.errors import InputError
 from custom_components.networks import HistogramUNet
 from custom_components.schedules import NoiseSchedule
 
@@ -67,6 +70,73 @@ def test_output_has_one_channel_for_each_class_on_the_input_s_grid(classes, mask
     x = torch.randn(2, classes * (1 + masks), 8, 12, 4)
     with torch.no_grad():
         assert network(x, torch.tensor([0, 9]), torch.rand(2, classes, 16)).shape == (2, classes, 8, 12, 4)
+
+
+@pytest.mark.parametrize("depth", [10, 5, 1])
+@pytest.mark.parametrize("levels", [2, 3])
+def test_stack_of_any_number_of_slices_goes_through_an_in_plane_network(depth, levels):
+    network = tiny(2, in_channels=3, in_plane=True, channels=(8,) * levels, attention_levels=(False,) * levels)
+    x = torch.randn(1, 3, 16, 8, depth)
+    with torch.no_grad():
+        assert network(x, torch.tensor([9]), torch.rand(1, 2, 16)).shape == (1, 2, 16, 8, depth)
+
+
+@pytest.mark.parametrize(("in_plane", "expected"), [(True, [(4, 8, 10), (2, 4, 10)]), (False, [(4, 8, 6), (2, 4, 3)])])
+def test_in_plane_network_halves_the_first_two_axes_only(in_plane, expected):
+    depth = expected[0][2] if in_plane else 12
+    network, sizes = tiny(in_plane=in_plane), []
+    network.unet.conv_in.register_forward_hook(lambda module, given, out: sizes.append(tuple(out.shape[2:])))
+    network.unet.middle_block.register_forward_hook(lambda module, given, out: sizes.append(tuple(out.shape[2:])))
+    with torch.no_grad():
+        network(torch.randn(1, 2, 8, 16, depth), torch.tensor([9]))
+    assert sizes == expected
+
+
+def test_slices_of_an_in_plane_network_know_their_neighbours():
+    network = tiny(in_plane=True, trained=True)
+    x = torch.zeros(1, 2, 8, 8, 5)
+    bright = x.clone()
+    bright[..., 2] = 1
+    with torch.no_grad():
+        change = network(bright, torch.tensor([9])) - network(x, torch.tensor([9]))
+    assert (change.abs().amax(dim=(0, 1, 2, 3)) > 1e-6).all()
+
+
+def test_crop_that_cannot_be_halved_is_told_with_what_would_do():
+    network = tiny(in_plane=True, channels=(8, 8, 8), attention_levels=(False,) * 3)
+    for size in ((72, 64, 10), (8, 8, 5), (16, 8, 1)):
+        network.check_size(size)
+    for size in ((68, 64, 10), (64, 68, 10), (0, 8, 5), (8, 8, 0)):
+        with pytest.raises(InputError, match=re.escape(f"multiples of [8, 8, 1], got {list(size)}")):
+            network.check_size(size)
+    cubes = tiny()
+    cubes.check_size((8, 4, 12))
+    for size in ((8, 8, 10), (6, 8, 8)):
+        with pytest.raises(InputError, match=re.escape(f"multiples of 4, got {list(size)}")):
+            cubes.check_size(size)
+
+
+def test_classes_that_share_one_noisy_image_all_start_from_it():
+    """One state channel: the untrained network expects, of every class, the velocity that the shared state gives."""
+    x, t = torch.randn(1, 3, *GRID), torch.tensor([20])
+    context = torch.cat([as_context(bump(2)), as_context(bump(13))], dim=1)
+    with torch.no_grad():
+        velocity = tiny(2, in_channels=3, state_channels=1)(x, t, context).numpy()
+    abar = NoiseSchedule(T).alpha_bar(20)
+    a, b = np.sqrt(abar), np.sqrt(1 - abar)
+    for i, (m, variance) in enumerate(map(moments, (bump(2), bump(13)))):
+        expected = (a * b * (1 - variance) * x[0, 0].numpy() - b * m) / (abar * variance + b * b)
+        np.testing.assert_allclose(velocity[0, i], expected, rtol=1e-3, atol=1e-4)
+
+
+def test_classes_with_a_noisy_image_each_start_from_their_own():
+    x, t = torch.randn(1, 2, *GRID), torch.tensor([20])
+    with torch.no_grad():
+        velocity = tiny(2, masks=False, state_channels=2)(x, t).numpy()
+    abar, (m, std) = NoiseSchedule(T).alpha_bar(20), PRIOR
+    a, b = np.sqrt(abar), np.sqrt(1 - abar)
+    expected = (a * b * (1 - std**2) * x.numpy() - b * m) / (abar * std**2 + b * b)
+    np.testing.assert_allclose(velocity, expected, rtol=1e-3, atol=1e-4)
 
 
 def test_fine_stage_adds_nothing_before_it_is_trained_and_its_share_after():

@@ -278,6 +278,7 @@ class Painter:
             centre = nib.affines.apply_affine(scan.affine, [(part.start + part.stop - 1) / 2 for part in box])
             entry["spec"] |= {"box": [[part.start, part.stop] for part in box], "centre_mm": centre.tolist()}
             entry["spec"] |= {"case": "ct", "lesion": 1, "voxels": 9, "volume_mm3": 9.0, "texture": texture}
+            entry["spec"] |= {"lesion_class": "lesion", "crop_centre_mm": centre.tolist(), "window": [-1000, 400]}
         content |= {"bundle": {}, "source": {}, "mask": {}, "weights": None}
         content["settings"] = {"texture": texture, "hu_window": [-1000, 400], "num_inference_steps": 10}
         (out / "ct_lefusion.json").write_text(json.dumps(content))

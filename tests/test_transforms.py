@@ -69,6 +69,21 @@ def test_lesion_at_the_border_is_not_repeated_into_the_padding():
     assert mask.sum() == 2 * 18 * 4
 
 
+def test_no_mask_is_repeated_into_the_padding_whichever_of_them_the_crop_follows():
+    masks = torch.zeros(2, 6, 6, 4)
+    masks[0, 2:4, 2:4, 3] = masks[1, 2:4, 2:4, 0] = 1
+    region = torch.zeros(1, 6, 6, 4)
+    region[:, 1:5, 1:5] = 1
+    image = torch.tensor(coded_image((6, 6, 4)))
+    transform = RandCropToLesiond(["image", "label", "region"], (6, 6, 10), mask_key="region", random_centre=False)
+    out = transform({"image": image, "label": masks, "region": region})
+    assert torch.equal(torch.as_tensor(out["label"])[..., 3:7], masks)
+    assert out["label"].sum() == masks.sum()
+    assert out["region"].sum() == region.sum()
+    index = np.clip(np.arange(10) - 3, 0, 3)
+    np.testing.assert_array_equal(out["image"], image[..., index])
+
+
 def test_every_place_that_keeps_the_margin_occurs_and_no_other():
     """Lesion of 4 voxels at 8..11, crop of 12, margin 2: it begins within 2 (11 + 2 + 1 - 12) and 6 (8 - 2)."""
     starts = [crop((8, 7, 4), (11, 10, 7), (12, 12, 8), seed=seed)[2] for seed in range(120)]

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform, Randomizable, SpatialCrop, SpatialPad
+from monai.utils import ensure_tuple
 
 __all__ = ["RandCropToLesiond"]
 
@@ -16,7 +17,7 @@ class RandCropToLesiond(Randomizable, MapTransform):
     """Crops (and where needed pads) to ``roi_size`` at a random place that holds the whole lesion.
 
     Along an axis where the lesion is longer than the crop, the crop lies at random within the lesion's extent.
-    Padding repeats the border, so that no artificial edge enters the picture.
+    Padding repeats an image's border, so that no artificial edge enters the picture, and holds no lesion.
 
     Args:
         keys: what to crop, image and masks (C, X, Y, Z) on one grid.
@@ -24,6 +25,7 @@ class RandCropToLesiond(Randomizable, MapTransform):
         mask_key: the masks that say where the lesion is.
         margin: free voxels kept around the lesion where the crop has room for them.
         random_centre: False puts the lesion's bounding box in the middle (validation).
+        image_keys: whose padding repeats the border; that of the others, the masks, is 0.
     """
 
     def __init__(
@@ -33,11 +35,13 @@ class RandCropToLesiond(Randomizable, MapTransform):
         mask_key: str = "label",
         margin: int = 2,
         random_centre: bool = True,
+        image_keys: KeysCollection = "image",
         allow_missing_keys: bool = False,
     ) -> None:
         MapTransform.__init__(self, keys, allow_missing_keys)
         self.roi_size = tuple(int(size) for size in roi_size)
         self.mask_key, self.margin, self.random_centre = mask_key, margin, random_centre
+        self.image_keys = ensure_tuple(image_keys)
 
     def randomize(self, data: torch.Tensor) -> None:
         """Draws ``self.start``, the crop's first voxel (may be negative) along each axis."""
@@ -68,7 +72,7 @@ class RandCropToLesiond(Randomizable, MapTransform):
             padded = out[key]
             if any(before) or any(after):
                 target = [n + b + a for n, b, a in zip(shape, before, after, strict=True)]
-                mode = "constant" if key == self.mask_key else "edge"
+                mode = "edge" if key in self.image_keys else "constant"
                 padded = _Pad(list(zip(before, after, strict=True)), target, mode)(padded)
             last = [f + size for f, size in zip(first, self.roi_size, strict=True)]
             out[key] = SpatialCrop(roi_start=first, roi_end=last)(padded)
