@@ -3,6 +3,11 @@
 A published file is a dictionary ``{"step", "model", "ema", "scaler"}`` whose ``model`` and ``ema`` (the averaged
 weights) hold the tables of the noise schedule beside the network's tensors, which are called ``denoise_fn.NAME``, or
 ``denoise_fn.module.NAME`` after a training on several GPUs.
+
+Axes: the published arrays are (D, H, W), slices first. With ``through_plane_axis`` 2 this project's X and Y take the
+places of H and W, in this order, and Z that of D; nothing is transposed. The kernels and the attention within a slice
+are not symmetric in H and W, so a transposed plane gives another output; which of X and Y was H in the published
+training data is not part of a file.
 """
 
 from __future__ import annotations
