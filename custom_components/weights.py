@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -52,6 +53,8 @@ def read_tensors(path: str | Path) -> object:
         raise InputError(f"weights file {path} does not exist.")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:  # whose own message advises to run the file's code
+        raise InputError(f"cannot read weights from {path}: it is no PyTorch file, or not of tensors alone.") from error
     except Exception as error:
         raise InputError(f"cannot read weights from {path}: {first_line(error)}") from error
 
