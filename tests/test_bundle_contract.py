@@ -85,6 +85,7 @@ FACTS = {
             "multi_gpu_train": (["train"],),
             "diffused": WORKFLOWS,
             "paper_sampler": (["inference"], ["train", "evaluate"]),
+            "published": (["inference"], ["train", "evaluate"]),
             "no_histogram": WORKFLOWS,
             "mi_only": WORKFLOWS,
             "pmo_only": WORKFLOWS,
