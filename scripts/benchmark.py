@@ -127,7 +127,7 @@ def measure(
 
 def benchmark(
     bundle: str = "lefusion_lidc",
-    size: Sequence[int] = (64, 64, 32),
+    size: Sequence[int] | None = None,
     repeats: int = 3,
     threads: int | None = None,
     num_inference_steps: int | None = None,
@@ -143,7 +143,7 @@ def benchmark(
 
     Args:
         bundle: a bundle's name or folder.
-        size: voxels of the crop, (X, Y, Z).
+        size: voxels of the crop, (X, Y, Z); the bundle's own by default.
         repeats: lesions painted; times are medians over them.
         threads: CPU threads; PyTorch's own choice by default.
         num_inference_steps: in place of the bundle's.
@@ -165,6 +165,8 @@ def benchmark(
         InputError: for a bundle without inference configuration, an unknown key, settings that do not work
             with the size, numbers below 1, or an existing ``json_output`` without ``overwrite``.
     """
+    if size is None:
+        size = read_config(bundle, {}).get("spatial_size")
     if not isinstance(size, Sequence) or len(size) != 3:
         raise InputError(f"size must be three numbers of voxels, got {size!r}.")
     for name, value in (("size", min(size)), ("repeats", repeats), ("threads", threads)):
