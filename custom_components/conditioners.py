@@ -202,7 +202,7 @@ def class_conditioners(
         classes: the lesion classes.
         presets: JSON file ``{"classes": {class: {"presets": {name: [...]}}}}``. A published cluster file works too: a
             list of clusters, each with 16 numbers for every class, one after the other or as lists; they are named
-            control_1, control_2, ... by rising mean intensity of each class.
+            control_1, control_2, ... by rising mean intensity of each class, and drawn alike.
         weights: class -> (name -> weight for ``random``); all names alike for a class that is not in it.
         perturbation: see :class:`HistogramConditioner`.
 
@@ -213,7 +213,7 @@ def class_conditioners(
         content = json.loads(Path(presets).read_text())
         if isinstance(content, list):
             clusters = np.array(content, dtype=np.float64).reshape(len(content), len(classes), NUM_BINS)
-            own = {name: _named(clusters[:, channel]) for channel, name in enumerate(classes)}
+            own, weights = {name: _named(clusters[:, channel]) for channel, name in enumerate(classes)}, None
         else:
             own = {name: content["classes"][name]["presets"] for name in classes if name in content["classes"]}
     except (OSError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
