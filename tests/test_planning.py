@@ -257,7 +257,7 @@ def test_a_case_s_own_request_comes_first(heart):
     [
         ({"tumour": "gray"}, "texture names the class 'tumour'; known: scar, core"),
         ({"scar": "dark"}, "unknown texture 'dark'; known: gray, bright, random, none, or a list of 16 numbers"),
-        ([{"scar": "gray"}, {"scar": "gray"}], "texture lists 2 requests, but case heart has 1 lesions"),
+        ([{"scar": "gray"}, {"scar": "gray"}], r"texture lists 2 requests, but case heart has 1 lesion\."),
         ({"core": [0.5, 0.5]}, "histogram must have 16 bins"),
         ("bright", "unknown texture 'bright'; known: dark, light"),
     ],
@@ -337,3 +337,23 @@ def test_replay_for_a_scan_with_other_classes_is_refused(heart, tmp_path):
     record.write_text(json.dumps({"lesions": [{"spec": item["specs"][0].as_dict()}]}))
     with pytest.raises(InputError, match=r"record\.json tells of scar in lesion 1, case heart has scar, core"):
         plan(heart, replay=record)
+
+
+def test_counts_are_told_in_the_singular_and_in_the_plural(heart, tmp_path):
+    """A scan with two lesions, and the record of one with one; and the other way round."""
+    two = LesionLabels({"spot": 1})
+    label = np.zeros((28, 26, 6), np.uint8)
+    label[6:9, 6:9, 2] = label[18:21, 18:21, 4] = 1
+    case = save_heart(tmp_path, label, name="spots")
+    with pytest.raises(InputError, match=r"^texture lists 1 request, but case spots has 2 lesions\.$"):
+        plan(case, labels=two, conditioner=CONDITIONERS["scar"], texture=[{"spot": "gray"}])
+    records = {
+        "one": [spec.as_dict() for spec in plan(heart)[0]["specs"]],
+        "two": [item["specs"][0].as_dict() for item in plan(case, labels=two, conditioner=CONDITIONERS["scar"])],
+    }
+    for name, specs in records.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps({"lesions": [{"spec": spec} for spec in specs]}))
+    with pytest.raises(InputError, match=r"one\.json tells of 1 lesion, case spots has 2\.$"):
+        plan(case, labels=two, conditioner=CONDITIONERS["scar"], replay=tmp_path / "one.json")
+    with pytest.raises(InputError, match=r"two\.json tells of 2 lesions, case heart has 1\.$"):
+        plan(heart, replay=tmp_path / "two.json")
