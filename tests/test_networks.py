@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from custom_components.errors import InputError
+from custom_components.inferers import LesionInpaintingInferer
 from custom_components.networks import HistogramUNet
 from custom_components.schedules import NoiseSchedule
 
@@ -171,6 +172,73 @@ def test_fine_stage_knows_the_timestep_and_the_neighbouring_voxels():
     assert early[4, 4, 0] == 0
     ratio = late[early != 0] / early[early != 0]
     assert ratio.std() > 0.01
+
+
+def less_box_mean(volume: np.ndarray, size: tuple[int, int, int]) -> np.ndarray:
+    """Each voxel less the mean of the box around it, of the box's part within the grid at the border."""
+    out = np.empty_like(volume)
+    for place in np.ndindex(volume.shape):
+        box = tuple(slice(max(0, p - n // 2), p + n // 2 + 1) for p, n in zip(place, size, strict=True))
+        out[place] = volume[place] - volume[box].mean()
+    return out
+
+
+@pytest.mark.parametrize("in_plane", [True, False])
+@pytest.mark.parametrize("classes", [1, 2])
+def test_noise_estimates_are_what_the_state_differs_from_its_local_mean_in_units_of_the_noise(classes, in_plane):
+    """One for each scale and noisy image; the last channel is a mask and has none."""
+    settings = {"in_channels": classes + 1, "state_channels": classes, "in_plane": in_plane, "fine_channels": 4}
+    network = tiny(classes, noise_scales=(3, 7), **settings)
+    x, b = state(channels=classes + 1), torch.tensor([0.25, 0.8])
+    estimates = network.noise_estimates(x, b.view(-1, 1, 1, 1, 1))
+    assert len(estimates) == 2
+    for scale, found in zip((3, 7), estimates, strict=True):
+        assert found.shape == (2, classes, *GRID)
+        size = (scale, scale, 1 if in_plane else scale)
+        for n, c in np.ndindex(2, classes):
+            expected = less_box_mean(x[n, c].double().numpy(), size) / float(b[n])
+            np.testing.assert_allclose(found[n, c].numpy(), expected, atol=1e-4)
+
+
+def test_fine_stage_sees_the_noise_estimates_of_every_scale():
+    network = tiny(trained=True, in_plane=True, fine_channels=4, noise_scales=(3, 7))
+    assert network.fine.conv_in.in_channels == 2 + 1 + 2
+    x, t, seen = state(), torch.tensor([3, 40]), []
+    network.fine.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
+    with torch.no_grad():
+        before = network(x, t)
+        b = (1 - NoiseSchedule(T).alphas_cumprod[t]).sqrt().float().view(-1, 1, 1, 1, 1)
+        for number, estimate in enumerate(network.noise_estimates(x, b)):
+            torch.testing.assert_close(seen[0][:, 3 + number : 4 + number], estimate)
+            weight = network.fine.conv_in.weight
+            kept = weight[:, 3 + number].clone()
+            weight[:, 3 + number] = 0
+            assert (network(x, t) - before).abs().max() > 1e-4
+            weight[:, 3 + number] = kept
+
+
+@pytest.mark.parametrize("scales", [(4,), (3, 6), (1,), (-3,)])
+def test_noise_scales_that_have_no_middle_voxel_or_no_neighbour_are_refused(scales):
+    with pytest.raises(InputError, match=re.escape(f"noise_scales must be odd and at least 3, got {list(scales)}.")):
+        tiny(noise_scales=scales)
+
+
+def test_painted_lesion_depends_on_the_noise_estimates():
+    """The whole reverse process, with the weights that read the estimates silenced and not."""
+    network = tiny(2, in_channels=3, trained=True, in_plane=True, fine_channels=4, noise_scales=(3, 7))
+    masks = torch.zeros(1, 2, *GRID)
+    masks[0, 0, 2:5, 2:6, 2:6] = 1
+    masks[0, 1, 5:7, 2:6, 2:6] = 1
+    image = 0.3 * state(1, 1).clamp(-1, 1)
+    inferer = LesionInpaintingInferer(NoiseSchedule(T), num_classes=2, num_inference_steps=2)
+    with torch.no_grad():
+        with_estimates = inferer(torch.cat([image, masks], dim=1), network)
+        network.fine.conv_in.weight[:, -2:] = 0
+        without = inferer(torch.cat([image, masks], dim=1), network)
+    inside = masks.sum(dim=1, keepdim=True) > 0
+    assert torch.equal(with_estimates[~inside], image[~inside])
+    for part in masks.bool().unbind(dim=1):
+        assert (with_estimates - without)[part.unsqueeze(1)].abs().max() > 1e-4
 
 
 def test_no_context_is_the_null_condition():
