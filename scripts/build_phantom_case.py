@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from custom_components.errors import InputError, install_excepthook
+from custom_components.errors import InputError, as_flag, install_excepthook
 from custom_components.files import check_writable, write_atomically
 from custom_components.phantoms import short_axis_phantom
 from lefusion_scripts.write_phantoms import save_volume
@@ -33,7 +33,7 @@ def build_phantom_case(
     """
     out = Path(output_dir)
     check_writable(out)
-    if (out / "datalist.json").exists() and not overwrite:
+    if (out / "datalist.json").exists() and not as_flag(overwrite, "overwrite"):
         raise InputError(f"{out / 'datalist.json'} exists already: pass --overwrite true.")
     healthy, ill = (short_axis_phantom(seed, shape, spacing_mm, pathological) for pathological in (False, True))
     save_volume(healthy.image, healthy.affine, out / "phantom_mr.nii.gz")
