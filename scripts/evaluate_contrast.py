@@ -17,7 +17,7 @@ from scipy import ndimage
 from tqdm import tqdm
 
 from custom_components.datasets import find_cases, list_cases, require_cases, with_lesions
-from custom_components.errors import InputError
+from custom_components.errors import InputError, as_flag
 from custom_components.files import check_writable, write_atomically
 from custom_components.grids import through_plane_last, turn
 from custom_components.labels import LesionLabels
@@ -131,10 +131,18 @@ def evaluate_contrast(
     Returns:
         ``cases`` (one entry each), ``contrasts`` (pair -> share of the cases in order, median difference in units of
         [-1, 1]), ``distance_to_request`` (class -> mean) and ``largest_difference_outside``.
+
+    Raises:
+        InputError: for a key that is unknown or set here, an existing report without ``overwrite``, and as
+            :func:`write_labels`.
     """
     root, out = workflow.bundle_root(bundle), Path(output_dir)
     files = workflow.config_files(root, "inference")
     workflow.check_overrides(files, overrides)
+    for key in ("image", "mask", "replay", "panel", "logging_file"):
+        if key in overrides:
+            raise InputError(f"{key} is set by the evaluation itself and cannot be overridden.")
+    overwrite = as_flag(overwrite, "overwrite")
     check_writable(out)
     if (out / "report.json").exists() and not overwrite:
         raise InputError(f"{out / 'report.json'} exists already: pass --overwrite true or another --output_dir.")
