@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -20,6 +20,15 @@ def _inputs(batch: Mapping[str, Any], device: torch.device | str | None, non_blo
     """Image and masks as one tensor (N, 1 + n, X, Y, Z), the inferer's input."""
     parts = [torch.as_tensor(batch[key]).float() for key in ("image", "label")]
     return torch.cat(parts, dim=1).to(device, non_blocking=non_blocking)
+
+
+def draw_noise(
+    seeds: Sequence[int], like: Tensor, num_train_timesteps: int, device: torch.device | str | None
+) -> tuple[Tensor, Tensor]:
+    """Noise of the shape of ``like`` (N, ...) and timesteps (N,) for a training step, each sample by its own seed."""
+    generators = [torch.Generator().manual_seed(derive_seed(int(seed), "diffusion")) for seed in seeds]
+    timesteps = torch.cat([torch.randint(num_train_timesteps, (1,), generator=g) for g in generators]).to(device)
+    return torch.stack([torch.randn(like.shape[1:], generator=g) for g in generators]).to(like), timesteps
 
 
 class LesionDiffusionPrepareBatch(PrepareBatch):
@@ -52,10 +61,7 @@ class LesionDiffusionPrepareBatch(PrepareBatch):
         """Returns inputs (N, 1 + n, ...), target (N, 2n, ...), (), and noise, timesteps, condition for the inferer."""
         inputs = _inputs(batchdata, device, non_blocking)
         image, masks = self.combiner.split(inputs)
-        generators = [torch.Generator().manual_seed(derive_seed(int(s), "diffusion")) for s in batchdata["seed"]]
-        last = self.schedule.num_train_timesteps
-        timesteps = torch.cat([torch.randint(last, (1,), generator=g) for g in generators]).to(device)
-        noise = torch.stack([torch.randn(masks.shape[1:], generator=g) for g in generators]).to(inputs)
+        noise, timesteps = draw_noise(batchdata["seed"], masks, self.schedule.num_train_timesteps, device)
         x_0 = self.combiner.decompose(image)
         target = self.schedule.training_target(x_0, noise, timesteps, self.prediction_type)
         condition = torch.as_tensor(batchdata["histogram"]).to(inputs)

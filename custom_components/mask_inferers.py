@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -28,6 +29,9 @@ class MaskDiffusionInferer(ReverseProcessInferer):
         num_classes: number of lesion classes n, drawn jointly in as many channels.
         context: what the network sees besides x_t. ``sphere``: the control sphere (the paper), network input
             (N, n + 1, ...). ``boundary``: the sphere and the boundary mask, network input (N, n + 2, ...).
+        shape_guidance: factor on how far every estimate of x_0 lies from the mean shape, which the network gives for
+            the sphere from no information at all (t = T - 1, x_t = 0); 1 leaves it to the network, as in the paper. A
+            network that has not seen enough draws shapes too near their mean.
         others: see :class:`~custom_components.reverse_process.ReverseProcessInferer`.
 
     Raises:
@@ -46,6 +50,7 @@ class MaskDiffusionInferer(ReverseProcessInferer):
         num_inference_steps: int = 10,
         jump_length: int = 1,
         jump_n_sample: int = 1,
+        shape_guidance: float = 1.0,
         clip_x_0: bool = True,
         seed: int = 0,
         noise_fn: NoiseFn | None = None,
@@ -71,7 +76,10 @@ class MaskDiffusionInferer(ReverseProcessInferer):
             raise InputError(f"context must be sphere or boundary, got {context!r}.")
         if num_classes < 1:
             raise InputError(f"num_classes must be at least 1, got {num_classes}.")
-        self.num_classes, self.context = num_classes, context
+        if not shape_guidance > 0:
+            raise InputError(f"shape_guidance must be above 0, got {shape_guidance}.")
+        self.num_classes, self.context, self.shape_guidance = num_classes, context, shape_guidance
+        self.mean_shape: Tensor | None = None
 
     def __call__(
         self,
@@ -109,7 +117,23 @@ class MaskDiffusionInferer(ReverseProcessInferer):
             return network(self.network_input(x_t, inputs), timesteps, context=None)
         region = (inputs[:, 1:] > 0).expand(-1, self.num_classes, *inputs.shape[2:])
         background = -torch.ones_like(region, dtype=inputs.dtype)
-        return self.fill(background, region, network, lambda x_t: self.network_input(x_t, inputs), seeds=seeds)
+        run = copy.copy(self)  # holds this call's mean shapes
+        if self.shape_guidance != 1:
+            run.mean_shape = self.find_mean_shape(background, region, network, inputs)
+        return run.fill(background, region, network, lambda x_t: self.network_input(x_t, inputs), seeds=seeds)
+
+    @torch.no_grad()
+    def find_mean_shape(self, background: Tensor, region: Tensor, network: nn.Module, inputs: Tensor) -> Tensor:
+        """The network's estimate of x_0 (N, n, ...) from the sphere alone."""
+        last = self.schedule.num_train_timesteps - 1
+        nothing = torch.zeros_like(background)
+        return self.estimate_x_0(nothing, last, region, network, lambda x_t: self.network_input(x_t, inputs), None)
+
+    def guide(self, x_0: Tensor, region: Tensor, condition: Tensor | None) -> Tensor:
+        """Shape guidance."""
+        if self.mean_shape is None:
+            return x_0
+        return self.mean_shape + self.shape_guidance * (x_0 - self.mean_shape)
 
     def network_input(self, x_t: Tensor, inputs: Tensor) -> Tensor:
         """What the network sees of state x_t (N, n, ...) and of sphere and boundary (N, 2, ...)."""

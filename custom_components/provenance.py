@@ -16,7 +16,7 @@ import torch
 from . import __version__
 from .files import file_hash
 
-__all__ = ["DESCRIPTION", "build_sidecar"]
+__all__ = ["DESCRIPTION", "build_sidecar", "origin_record"]
 
 DESCRIPTION = f"SYNTHETIC lesion (LeFusion-MONAI {__version__}), research use only"
 
@@ -42,24 +42,43 @@ def build_sidecar(
         max_difference_outside: largest absolute difference to the input outside the masks; must be 0.
         bundle_root: bundle whose name and version are recorded.
     """
+    return {
+        **origin_record("compositeWithTrainedAlgorithmicMedia", weights, settings, bundle_root),
+        "source": {"image": Path(image).name, "sha256": file_hash(image)},
+        "mask": {"file": Path(label).name, "sha256": file_hash(label)},
+        "affine": np.asarray(affine).tolist(),
+        "max_abs_difference_outside_mask": max_difference_outside,
+        "lesions": list(lesions),
+    }
+
+
+def origin_record(
+    source_type: str,
+    weights: str | Path | None,
+    settings: Mapping[str, Any],
+    bundle_root: str | Path | None = None,
+) -> dict[str, Any]:
+    """What every sidecar says: that the file is synthetic, what made it, and how.
+
+    Args:
+        source_type: IPTC's digital source type.
+        weights: the network's weights file.
+        settings: run settings (sampler, steps, seed, ...), numbers and strings.
+        bundle_root: bundle whose name and version are recorded.
+    """
     bundle = None
     if bundle_root is not None:
         metadata = json.loads((Path(bundle_root) / "configs" / "metadata.json").read_text())
         bundle = {"name": metadata.get("name"), "version": metadata.get("version")}
     return {
         "synthetic": True,
-        "digitalSourceType": "compositeWithTrainedAlgorithmicMedia",
+        "digitalSourceType": source_type,
         "intended_use": "research only, not for clinical use",
         "generator": {"name": "LeFusion-MONAI", "version": __version__},
         "bundle": bundle,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "source": {"image": Path(image).name, "sha256": file_hash(image)},
-        "mask": {"file": Path(label).name, "sha256": file_hash(label)},
         "weights": {"file": Path(weights).name, "sha256": file_hash(weights)} if weights else None,
         "settings": dict(settings),
-        "affine": np.asarray(affine).tolist(),
-        "max_abs_difference_outside_mask": max_difference_outside,
-        "lesions": list(lesions),
         "environment": {
             "python": platform.python_version(),
             "torch": torch.__version__,

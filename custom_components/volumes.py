@@ -16,7 +16,16 @@ from .errors import InputError, first_line
 from .files import write_atomically
 from .labels import LesionLabels
 
-__all__ = ["Scan", "check_scan", "newest_change", "read_label", "read_mask", "read_scan", "write_scan"]
+__all__ = [
+    "Scan",
+    "check_same_grid",
+    "check_scan",
+    "newest_change",
+    "read_label",
+    "read_mask",
+    "read_scan",
+    "write_scan",
+]
 
 
 @dataclass(frozen=True)
@@ -170,20 +179,25 @@ def read_label(path: str | Path, scan: Scan, labels: LesionLabels, role: str = "
     if not path.is_file():
         raise InputError(f"{role} {path} does not exist or is not a file.")
     label = _read_nifti(path, role)
+    check_same_grid(label, scan, role)
+    values = label.values()
+    labels.check(values, f"{role} {path}")
+    return values.astype(np.uint8)
+
+
+def check_same_grid(label: Scan, scan: Scan, role: str) -> None:
+    """Raises InputError where a label map, called by its ``role``, does not lie on the grid of its scan."""
     if label.stored.shape != scan.stored.shape:
         raise InputError(
-            f"{role} {path} has shape {label.stored.shape}, its image {scan.path} has {scan.stored.shape}."
+            f"{role} {label.path} has shape {label.stored.shape}, its image {scan.path} has {scan.stored.shape}."
         )
     corners = np.array(np.meshgrid(*[(0, n - 1) for n in label.stored.shape], [1])).reshape(4, -1)
     shift_mm = np.abs((label.affine - scan.affine) @ corners).max()
     if not shift_mm < 0.1 * scan.spacing_mm.min():
         raise InputError(
-            f"{role} {path} lies on another grid than its image {scan.path}: "
+            f"{role} {label.path} lies on another grid than its image {scan.path}: "
             f"their corners differ by up to {shift_mm:.3g} mm."
         )
-    values = label.values()
-    labels.check(values, f"{role} {path}")
-    return values.astype(np.uint8)
 
 
 def read_mask(path: str | Path, scan: Scan) -> np.ndarray:

@@ -15,21 +15,28 @@ from .benchmark import benchmark
 from .copy_lesions import copy_lesions
 from .demo import demo
 from .evaluate_contrast import evaluate_contrast
+from .evaluate_masks import evaluate_masks
 from .evaluate_texture import evaluate_texture
 from .fit_presets import fit_presets
+from .fit_sphere_radii import fit_sphere_radii
 from .import_weights import import_weights
-from .run import generate, run
+from .prepare_lidc_masks import prepare_lidc_masks
+from .run import draw_masks, generate, run
 from .write_phantoms import write_phantoms
 
 COMMANDS = {
     "benchmark": benchmark,
     "copy_lesions": copy_lesions,
     "demo": demo,
+    "draw_masks": draw_masks,
     "evaluate_contrast": evaluate_contrast,
+    "evaluate_masks": evaluate_masks,
     "evaluate_texture": evaluate_texture,
     "fit_presets": fit_presets,
+    "fit_sphere_radii": fit_sphere_radii,
     "generate": generate,
     "import_weights": import_weights,
+    "prepare": {"lidc_masks": prepare_lidc_masks},
     "run": run,
     "write_phantoms": write_phantoms,
 }
@@ -41,18 +48,26 @@ def check_flags(arguments: Sequence[str]) -> None:
     Raises:
         InputError: naming the flag, and the one that was probably meant.
     """
-    if not arguments or arguments[0] not in COMMANDS:
+    command, words = COMMANDS, list(arguments)
+    while isinstance(command, dict):
+        name = words.pop(0) if words else ""
+        command = command.get(name.replace("-", "_"))
+    if command is None:
         return
-    known = inspect.signature(COMMANDS[arguments[0]]).parameters
+    known = inspect.signature(command).parameters
     if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in known.values()):
         return
-    for argument in arguments[1:]:
+    for argument in words:
         flag = argument.split("=")[0].lstrip("-").replace("-", "_")
         if argument.startswith("--") and len(argument) > 2 and flag not in (*known, "help"):
             close = difflib.get_close_matches(flag, known, n=1)
-            raise InputError(
-                f"{arguments[0]} has no option --{flag}" + (f"; did you mean --{close[0]}?" if close else ".")
-            )
+            raise InputError(f"{name} has no option --{flag}" + (f"; did you mean --{close[0]}?" if close else "."))
+
+
+def _list_commands(result: object) -> object:
+    """What fire prints: the commands of a group where none was named, nothing that a command returns."""
+    groups = [COMMANDS, *(command for command in COMMANDS.values() if isinstance(command, dict))]
+    return result if any(result is group for group in groups) else None
 
 
 def main() -> None:
@@ -60,12 +75,9 @@ def main() -> None:
 
     A problem with the input becomes one sentence and exit code 2.
     """
-    arguments = sys.argv[1:]
-    if arguments and arguments[0].replace("-", "_") in COMMANDS:
-        arguments[0] = arguments[0].replace("-", "_")
     try:
-        check_flags(arguments)
-        fire.Fire(COMMANDS, arguments, "lefusion", lambda result: None if result is not COMMANDS else result)
+        check_flags(sys.argv[1:])
+        fire.Fire(COMMANDS, name="lefusion", serialize=_list_commands)
     except Exception as error:
         cause = find_input_error(error)
         if cause is None:

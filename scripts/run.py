@@ -144,7 +144,46 @@ def generate(
     )
 
 
+def draw_masks(
+    output_dir: str,
+    image: str | None = None,
+    organ: str | None = None,
+    spheres: Any = None,
+    samples: int = 1,
+    seed: int = 0,
+    bundle: str = "diffmask",
+    config: str | Sequence[str] = (),
+    **overrides: Any,
+) -> None:
+    """Draw lesion masks of the size and place you ask for and write the results to OUTPUT_DIR.
+
+    Args:
+        output_dir: where <case>_mask_1.nii.gz, ..., <case>_masks.png and <case>_masks.json go.
+        image: a scan, NIfTI or a folder with one DICOM series, whose grid the masks take; the organ's grid without it.
+        organ: its organ's mask, NIfTI on the same grid: no lesion leaves it.
+        spheres: [[x, y, z, radius_mm], ...], x, y, z in scanner coordinates (mm); --coordinates voxel reads them as
+            voxel indices. Without spheres, --num_random of them are placed inside the organ.
+        samples: masks drawn for each sphere, in a file each.
+        seed: run seed; the same seed gives the same masks.
+        bundle: a bundle's name or folder.
+        config: overlay(s), see ``lefusion run``.
+        overrides: any key of the bundle's inference config, e.g. --grid [64,64,32] for a bare grid.
+    """
+    paths = {key: str(value) for key, value in (("image", image), ("organ", organ)) if value is not None}
+    run(
+        "inference",
+        bundle,
+        config,
+        output_dir=str(output_dir),
+        spheres=spheres,
+        samples=samples,
+        seed=seed,
+        **paths,
+        **overrides,
+    )
+
+
 if __name__ == "__main__":
     import fire
 
-    fire.Fire({"run": run, "generate": generate})
+    fire.Fire({"run": run, "generate": generate, "draw_masks": draw_masks})

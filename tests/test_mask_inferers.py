@@ -88,7 +88,8 @@ def test_seed_decides_the_mask_whatever_shares_its_batch():
 
 
 @pytest.mark.parametrize(
-    ("settings", "named"), [({"context": "organ"}, "context"), ({"num_classes": 0}, "num_classes")]
+    ("settings", "named"),
+    [({"context": "organ"}, "context"), ({"num_classes": 0}, "num_classes"), ({"shape_guidance": 0}, "shape_guidance")],
 )
 def test_bad_setting_is_refused_by_name(settings, named):
     with pytest.raises(InputError, match=named):

@@ -312,3 +312,16 @@ def test_all_timesteps_are_used_where_as_many_are_asked_for():
 def test_number_of_steps_out_of_range_is_named(count):
     with pytest.raises(ValueError, match=rf"num_inference_steps.*20.*{count}"):
         spaced_timesteps(20, count)
+
+
+def test_snr_shift_multiplies_the_signal_to_noise_ratio_at_every_step():
+    plain, shifted = NoiseSchedule(50), NoiseSchedule(50, snr_shift=0.04)
+    for t in (0, 10, 49):
+        ratios = [schedule.alpha_bar(t) / (1 - schedule.alpha_bar(t)) for schedule in (plain, shifted)]
+        assert ratios[1] == pytest.approx(0.04 * ratios[0], rel=1e-9)
+    torch.testing.assert_close(torch.cumprod(1 - shifted.betas.double(), 0)[:40].float(), shifted.alphas_cumprod[:40])
+
+
+def test_snr_shift_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="snr_shift"):
+        NoiseSchedule(50, snr_shift=0)

@@ -3,6 +3,9 @@
 from .checkpoint import AtomicCheckpoint, check_checkpoint
 from .ema import EMAHandler
 from .evaluation import LesionEvaluation
+from .mask_evaluation import MaskEvaluation
+from .mask_picture import MaskPicture
+from .mask_saver import MaskSaver
 from .progress import DatasetEpoch, IntermediateStates, ProgressBar, SamplePicture
 from .saver import LesionSaver
 
@@ -13,6 +16,9 @@ __all__ = [
     "IntermediateStates",
     "LesionEvaluation",
     "LesionSaver",
+    "MaskEvaluation",
+    "MaskPicture",
+    "MaskSaver",
     "ProgressBar",
     "SamplePicture",
     "check_checkpoint",

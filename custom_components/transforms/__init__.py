@@ -4,14 +4,18 @@ from .histogram import LesionHistogramd, RandDropConditiond
 from .label_map import LesionMasksd, OrientSlicesd, ScaleToWindowd
 from .lesion_crop import RandCropToLesiond
 from .lesion_grid import LesionCropd, read_crop
+from .mask_grid import ControlSphered, MaskTargetCropd, RandMaskCropd
 
 __all__ = [
+    "ControlSphered",
     "LesionCropd",
     "LesionHistogramd",
     "LesionMasksd",
+    "MaskTargetCropd",
     "OrientSlicesd",
     "RandCropToLesiond",
     "RandDropConditiond",
+    "RandMaskCropd",
     "ScaleToWindowd",
     "read_crop",
 ]
