@@ -61,7 +61,8 @@ def check_flags(arguments: Sequence[str]) -> None:
         flag = argument.split("=")[0].lstrip("-").replace("-", "_")
         if argument.startswith("--") and len(argument) > 2 and flag not in (*known, "help"):
             close = difflib.get_close_matches(flag, known, n=1)
-            raise InputError(f"{name} has no option --{flag}" + (f"; did you mean --{close[0]}?" if close else "."))
+            hint = f"; did you mean --{close[0]}?" if close else "."
+            raise InputError(f"{command.__name__} has no option --{flag}{hint}")
 
 
 def _list_commands(result: object) -> object:

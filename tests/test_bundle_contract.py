@@ -130,7 +130,8 @@ def bundle(request) -> str:
 
 
 def test_every_bundle_that_paints_is_under_contract():
-    assert sorted(path.parents[1].name for path in BUNDLES.glob("*/configs/inference.json")) == NAMES
+    """Those that draw masks are held to theirs in test_bundle_diffmask.py."""
+    assert sorted(path.parents[1].name for path in BUNDLES.glob("*/configs/texture_presets.json")) == NAMES
 
 
 def test_every_config_is_under_contract(bundle):
