@@ -22,7 +22,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from custom_components.conditioners import lesion_histogram
-from custom_components.errors import InputError
+from custom_components.errors import InputError, as_flag
 from custom_components.files import check_writable, write_atomically
 from lefusion_scripts.benchmark_published import measure_published
 from lefusion_scripts.costs import count_flops, peak_memory_mb
@@ -173,7 +173,7 @@ def benchmark(
         if value is not None and (not isinstance(value, int) or value < 1):
             raise InputError(f"{name} must be a whole number of at least 1, got {value!r}.")
     if json_output is not None:
-        if Path(json_output).exists() and not overwrite:
+        if Path(json_output).exists() and not as_flag(overwrite, "overwrite"):
             raise InputError(f"json_output {json_output} exists: pass overwrite, or another file.")
         check_writable(Path(json_output).parent)
     if num_inference_steps is not None:

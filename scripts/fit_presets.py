@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from custom_components.conditioners import NUM_BINS, lesion_histogram
 from custom_components.datasets import list_cases
-from custom_components.errors import InputError
+from custom_components.errors import InputError, as_flag
 from custom_components.files import write_atomically
 from lefusion_scripts.run import bundle_root
 
@@ -196,7 +196,7 @@ def fit_presets(
     target = shipped if output is None else Path(output)
     if not config.is_file():
         raise InputError(f"bundle {bundle} has no configs/train.json.")
-    if target.exists() and not overwrite:
+    if target.exists() and not as_flag(overwrite, "overwrite"):
         raise InputError(f"output {target} exists: pass overwrite to replace it, or another output.")
     parser = ConfigParser()
     parser.read_config(str(config))

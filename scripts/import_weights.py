@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from custom_components.errors import InputError
+from custom_components.errors import InputError, as_flag
 from custom_components.files import check_writable, write_atomically
 from custom_components.published import read_published
 
@@ -34,7 +34,7 @@ def import_weights(published: str, output_dir: str, weights: str = "ema", overwr
     out = Path(str(output_dir))
     model, overlay = out / "model.pt", out / "network.json"
     for path in (model, overlay):
-        if path.exists() and not overwrite:
+        if path.exists() and not as_flag(overwrite, "overwrite"):
             raise InputError(f"{path} exists: pass --overwrite to replace it, or another folder.")
     check_writable(out)
     checkpoint = read_published(str(published), weights)
