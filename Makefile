@@ -10,11 +10,11 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint format clean distclean
+.PHONY: help venv demo demo-emidec test lint format clean distclean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):[^#]*## /\1|/p' Makefile | awk -F '|' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1|/p' Makefile | awk -F '|' '{ printf "  make %-12s %s\n", $$1, $$2 }'
 
 venv: $(VENV)/.stamp ## create the virtual environment and install the project into it
 
@@ -33,6 +33,9 @@ $(VENV)/.stamp: pyproject.toml constraints.txt
 
 demo: venv ## paint lesions into a real scan crop and show them in a picture
 	@$(BIN)/lefusion demo $(ARGS)
+
+demo-emidec: venv ## paint infarct and microvascular obstruction into a phantom heart and show them
+	@$(BIN)/lefusion demo --bundle lefusion_emidec --output_dir demo_output_emidec $(ARGS)
 
 test: venv ## run the tests
 	@$(BIN)/python -m pytest $(ARGS)

@@ -200,7 +200,9 @@ def class_conditioners(
 
     Args:
         classes: the lesion classes.
-        presets: JSON file ``{"classes": {class: {"presets": {name: [...]}}}}``.
+        presets: JSON file ``{"classes": {class: {"presets": {name: [...]}}}}``. A published cluster file works too: a
+            list of clusters, each with 16 numbers for every class, one after the other or as lists; they are named
+            control_1, control_2, ... by rising mean intensity of each class, and drawn alike.
         weights: class -> (name -> weight for ``random``); all names alike for a class that is not in it.
         perturbation: see :class:`HistogramConditioner`.
 
@@ -208,12 +210,21 @@ def class_conditioners(
         InputError: for a file that cannot be read or lacks a class, and as :class:`HistogramConditioner`.
     """
     try:
-        content = json.loads(Path(presets).read_text())["classes"]
-        own = {name: content[name]["presets"] for name in classes if name in content}
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
+        content = json.loads(Path(presets).read_text())
+        if isinstance(content, list):
+            clusters = np.array(content, dtype=np.float64).reshape(len(content), len(classes), NUM_BINS)
+            own, weights = {name: _named(clusters[:, channel]) for channel, name in enumerate(classes)}, None
+        else:
+            own = {name: content["classes"][name]["presets"] for name in classes if name in content["classes"]}
+    except (OSError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"cannot read texture presets by class from {presets}: {error!r}.") from error
     for name in classes:
         if name not in own:
             raise InputError(f"texture presets {presets} lack the class {name!r}.")
     weights = weights or {}
     return {name: HistogramConditioner(own[name], weights.get(name), perturbation) for name in classes}
+
+
+def _named(clusters: np.ndarray) -> dict[str, np.ndarray]:
+    """Histograms (count, num_bins) by rising mean."""
+    return {f"control_{rank}": values for rank, values in enumerate(sorted(clusters, key=histogram_mean), start=1)}

@@ -35,10 +35,13 @@ class LesionInpaintingInferer(ReverseProcessInferer):
         texture_guidance: share, 0 to 1, by which each estimate of a lesion is shifted to the mean of its requested
             histogram; 0 leaves the texture to the network alone, as in the paper.
         condition: histogram (n, 16) used where the call gives none.
+        blending: ``paper``: Eq. 3 after every step, each class's channel outside its own lesions. ``published``: what
+            the published program does, the noised background anew before every evaluation of the network, in every
+            channel outside the lesions of all classes.
         others: see :class:`~custom_components.reverse_process.ReverseProcessInferer`.
 
     Raises:
-        InputError: for an unknown context, prediction type or AMP type, or steps outside 1..T.
+        InputError: for an unknown context, blending, prediction type or AMP type, or steps outside 1..T.
     """
 
     activity = "painting"
@@ -62,6 +65,7 @@ class LesionInpaintingInferer(ReverseProcessInferer):
         amp_dtype: str | None = None,
         progress: bool = False,
         on_step: Callable[[int, int, Tensor], None] | None = None,
+        blending: str = "paper",
     ) -> None:
         super().__init__(
             schedule=schedule,
@@ -80,12 +84,15 @@ class LesionInpaintingInferer(ReverseProcessInferer):
         )
         if context not in ("diffused", "clean"):
             raise InputError(f"context must be diffused or clean, got {context!r}.")
+        if blending not in ("paper", "published"):
+            raise InputError(f"blending must be paper or published, got {blending!r}.")
         if not 0 <= texture_guidance <= 1:
             raise InputError(f"texture_guidance must lie within 0 and 1, got {texture_guidance}.")
         self.combiner = MultiChannelCombiner(num_classes)
         self.context = context
         self.texture_guidance = texture_guidance
         self.condition = condition
+        self.blending = blending
 
     def __call__(
         self,
@@ -141,7 +148,15 @@ class LesionInpaintingInferer(ReverseProcessInferer):
         if condition is not None:
             condition = torch.as_tensor(condition).as_subclass(Tensor).to(image)
         background = self.combiner.decompose(image)
-        x = self.fill(background, masks, network, lambda x_t: self.network_input(x_t, image, masks), condition, seeds)
+        x = self.fill(
+            background,
+            masks,
+            network,
+            lambda x_t: self.network_input(x_t, image, masks),
+            condition,
+            seeds,
+            masks.sum(dim=1, keepdim=True).expand_as(masks) if self.blending == "published" else None,
+        )
         return self.combiner.combine(x, masks, image)
 
     def guide(self, x_0: Tensor, region: Tensor, condition: Tensor | None) -> Tensor:

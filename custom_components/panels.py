@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -50,9 +50,8 @@ def save_sample_grid(rows: Sequence[tuple[torch.Tensor, torch.Tensor, torch.Tens
         ):
             colours = "gray" if limit == 1 else "coolwarm"
             axis.imshow(_centre_slice(volume, mask), cmap=colours, vmin=-limit, vmax=limit)
-            for outline, colour in zip(outlines, itertools.cycle(COLOURS), strict=False):
-                if limit == 1 and outline.any() and not outline.all():
-                    axis.contour(outline, levels=[0.5], colors=colour, linewidths=0.7)
+            if limit == 1:
+                _draw_outlines(axis, outlines, 0.7)
             axis.set_title(title, fontsize=9)
             axis.axis("off")
     figure.tight_layout()
@@ -118,10 +117,7 @@ def save_case_panel(
             line[1].imshow(old, **gray)
             line[2].imshow(new, **gray)
             line[3].imshow(new - old, cmap="coolwarm", vmin=-half * 1.4, vmax=half * 1.4, **style)
-            for outline, colour in zip(outlines, itertools.cycle(COLOURS), strict=False):
-                shape = outline[part].T[::-1, ::-1]
-                if shape.any() and not shape.all():
-                    line[1].contour(shape, levels=[0.5], colors=colour, linewidths=1)
+            _draw_outlines(line[1], (outline[part].T[::-1, ::-1] for outline in outlines))
             for axis in line:
                 axis.set_xticks([])
                 axis.set_yticks([])
@@ -129,7 +125,7 @@ def save_case_panel(
             if row == 0:
                 titles = ("original", "mask" + _legend(masks), f"result: {_describe(parts)}", "difference")
                 for axis, title in zip(line, titles, strict=True):
-                    axis.set_title(title, fontsize=10)
+                    axis.set_title(title, fontsize=10 if len(masks) == 1 else 7)
     left_out = len(lesions) - len(shown)
     if left_out:
         figure.suptitle(f"first {len(shown)} of {len(lesions)} lesions", fontsize=11)
@@ -146,6 +142,13 @@ def _lesion_slices(parts: Sequence[LesionSpec], affine: np.ndarray, turned: np.n
         low = min(max(0, low - 1), max(0, depth - 3))
         return [min(low + i, depth - 1) for i in range(3)]
     return [round(low + (high - low) * share) for share in ((0, 0.5, 1) if high - low < 4 else (0.25, 0.5, 0.75))]
+
+
+def _draw_outlines(axis: plt.Axes, shapes: Iterable[np.ndarray], width: float = 1.0) -> None:
+    """The outline of each class's mask (rows, columns), in its colour."""
+    for shape, colour in zip(shapes, itertools.cycle(COLOURS), strict=False):
+        if shape.any() and not shape.all():
+            axis.contour(shape, levels=[0.5], colors=colour, linewidths=width)
 
 
 def _legend(masks: Mapping[str, np.ndarray]) -> str:
@@ -166,41 +169,49 @@ def _describe(parts: Sequence[LesionSpec]) -> str:
 def save_texture_grid(
     before: np.ndarray,
     painted: Mapping[str, np.ndarray],
-    mask: np.ndarray,
+    masks: Mapping[str, np.ndarray],
     affine: np.ndarray,
     specs: Sequence[LesionSpec],
-    window: Sequence[float],
     path: str | Path,
     width_mm: float = 56.0,
 ) -> None:
-    """One row a lesion: the original with the mask's outline, then the same lesion in every texture (axial).
+    """One row a lesion, or a slice of a lesion in a thick stack: the original, then the lesion in every texture.
 
     Args:
         before: (X, Y, Z) in the scan's units.
         painted: texture -> the painted scan.
-        mask, affine, specs, window, path: as :func:`save_case_panel`.
+        masks, affine, path: as :func:`save_case_panel`.
+        specs: one for each lesion.
         width_mm: what is shown around a lesion.
     """
-    turn = nib.orientations.io_orientation(affine)
-    turned = affine @ nib.orientations.inv_ornt_aff(turn, before.shape)
-    spacing = np.sqrt((turned[:3, :3] ** 2).sum(axis=0))
+    orientation = through_plane_last(affine)
+    volumes = [turn(v, affine, orientation)[0] for v in (before, *painted.values())]
+    outlines = [turn(mask.astype(np.uint8), affine, orientation)[0] for mask in masks.values()]
+    turned = turn(before, affine, orientation)[1]
+    spacing = nib.affines.voxel_sizes(turned)
     reach = np.ceil(width_mm / 2 / spacing).astype(int)
-    titles = ["healthy scan and mask", *(name.replace("_", " ") for name in painted)]
-    volumes = [nib.orientations.apply_orientation(v, turn) for v in (before, *painted.values(), mask.astype(np.uint8))]
-    size = (2.4 * len(titles), 2.5 * len(specs))
-    figure, axes = plt.subplots(len(specs), len(titles), figsize=size, squeeze=False, layout="constrained")
-    for line, spec in zip(axes, specs, strict=True):
-        middle = np.rint(np.linalg.solve(turned, [*spec.centre_mm, 1.0])[:3]).astype(int)
-        part = (*(slice(max(0, middle[a] - reach[a]), middle[a] + reach[a] + 1) for a in (0, 1)), middle[2])
-        *pictures, outline = (v[part].T[::-1, ::-1] for v in volumes)
-        for axis, picture in zip(line, pictures, strict=True):
-            axis.imshow(picture, cmap="gray", vmin=window[0], vmax=window[1], aspect=spacing[1] / spacing[0])
+    rows = []
+    for spec in specs:
+        thick = spacing[2] >= THICK_SLICES * spacing[:2].max()
+        middle = np.linalg.solve(turned, [*(spec.crop_centre_mm if thick else spec.centre_mm), 1.0])[:3]
+        middle = np.rint(middle).astype(int)
+        slices = _lesion_slices([spec], affine, turned, volumes[0].shape[2]) if thick else [middle[2]]
+        size = f"{2 * spec.radius_mm:.0f} mm"
+        rows += [(spec, middle, z, f"slice {z + 1}" if thick else size) for z in slices]
+    titles = ["healthy scan and mask" + _legend(masks), *(name.replace("_", " ") for name in painted)]
+    size = (2.4 * len(titles), 2.5 * len(rows))
+    figure, axes = plt.subplots(len(rows), len(titles), figsize=size, squeeze=False, layout="constrained")
+    for line, (spec, middle, z, name) in zip(axes, rows, strict=True):
+        part = (*(slice(max(0, middle[a] - reach[a]), middle[a] + reach[a] + 1) for a in (0, 1)), z)
+        low, high = spec.window
+        for axis, volume in zip(line, volumes, strict=True):
+            picture = volume[part].T[::-1, ::-1]
+            axis.imshow(picture, cmap="gray", vmin=low, vmax=high, aspect=spacing[1] / spacing[0])
             axis.set_xticks([])
             axis.set_yticks([])
-        if outline.any() and not outline.all():
-            line[0].contour(outline, levels=[0.5], colors="tab:orange", linewidths=1)
-        line[0].set_ylabel(f"{2 * spec.radius_mm:.0f} mm")
+        _draw_outlines(line[0], (outline[part].T[::-1, ::-1] for outline in outlines))
+        line[0].set_ylabel(name)
     for axis, title in zip(axes[0], titles, strict=True):
-        axis.set_title(title, fontsize=11)
+        axis.set_title(title, fontsize=11 if len(masks) == 1 else 8)
     figure.savefig(path, dpi=110)
     plt.close(figure)

@@ -90,7 +90,7 @@ def plan_lesions(
         requests = _requests(case.get("lesion_texture", texture), len(lesions.boxes), case["case"])
         if earlier is not None and len(earlier) != len(lesions.boxes):
             raise InputError(
-                f"sidecar {replay} tells of {len(earlier)} lesions, case {case['case']} has {len(lesions.boxes)}."
+                f"sidecar {replay} tells of {_count(len(earlier))}, case {case['case']} has {len(lesions.boxes)}."
             )
         for number, request in enumerate(requests, start=1):
             centre = _crop_centre(lesions, number, labels, spatial_size, spacing_mm, case["label"])
@@ -181,7 +181,8 @@ def _crop_centre(
         step = np.sqrt((axes**2).sum(axis=0))
         raise InputError(
             f"lesion {number} of mask {path} measures {' x '.join(f'{v:.0f}' for v in extent * step)} mm, "
-            f"larger than the crop of {' x '.join(f'{v:.0f}' for v in size * step)} mm."
+            f"larger than the crop of {' x '.join(f'{v:.0f}' for v in size * step)} mm; "
+            f"a larger spatial_size than {size.tolist()} voxels makes room."
         )
     lesion = np.array(box_centre_mm(box, affine))
     if not labels.centre_on:
@@ -248,8 +249,13 @@ def _requests(request: Texture, count: int, case: str) -> list:
     if not _is_per_lesion(request):
         return [request] * count
     if len(request) != count:
-        raise InputError(f"texture lists {len(request)} requests, but case {case} has {count} lesions.")
+        raise InputError(f"texture lists {_count(len(request), 'request')}, but case {case} has {_count(count)}.")
     return list(request)
+
+
+def _count(number: int, what: str = "lesion") -> str:
+    """A number of things in words: 1 lesion, 2 lesions."""
+    return f"{number} {what}" + ("" if number == 1 else "s")
 
 
 def _read_replay(path: str | Path) -> list[tuple[dict[str, tuple[str, np.ndarray]], int]]:

@@ -98,6 +98,7 @@ class ReverseProcessInferer(Inferer):
         network_input: Callable[[Tensor], Tensor],
         condition: Tensor | None = None,
         seeds: Sequence[int] | None = None,
+        redraw_outside: Tensor | None = None,
     ) -> Tensor:
         """Runs the walk: x_0 (N, n, X, Y, Z), equal to ``known`` outside the region.
 
@@ -108,6 +109,9 @@ class ReverseProcessInferer(Inferer):
             network_input: what the network sees of a state x_t.
             condition: (N, ...); None for the null condition.
             seeds: one seed per sample.
+            redraw_outside: (N, n, X, Y, Z). None: after every step the known values, noised to the new level, replace
+                the state outside the region (Eq. 3). Given: they do so before every evaluation of the network, noised
+                to its level, wherever this is not above 0. Only jumps and the very first state tell the two apart.
         """
         noise_fn = self.noise_fn
         if noise_fn is None:
@@ -122,9 +126,12 @@ class ReverseProcessInferer(Inferer):
             if after > before:
                 x = self.schedule.renoise(x, t, s, noise_fn(x))
             else:
+                if redraw_outside is not None:
+                    x = torch.where(redraw_outside > 0, x, self.noised(known, t, noise_fn))
                 x_0 = self.estimate_x_0(x, t, region, network, network_input, condition)
                 x = self.sampler.step(x, x_0, t, s, self.schedule, noise_fn)
-                x = torch.where(region > 0, x, self.noised(known, s, noise_fn))
+                if redraw_outside is None or s < 0:
+                    x = torch.where(region > 0, x, self.noised(known, s, noise_fn))
                 bar.update()
             if self.on_step is not None:
                 self.on_step(step, s, x)

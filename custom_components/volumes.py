@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -35,7 +36,7 @@ class Scan:
         path: file or DICOM series folder.
         stored: (X, Y, Z) voxels in the file's own data type, before slope and intercept.
         slope, intercept: value = slope * stored + intercept.
-        affine: 4x4, voxel indices to RAS+ mm.
+        affine: 4x4, voxel indices to RAS+ mm, as far as the file tells it.
         header: the NIfTI header, None for DICOM.
     """
 
@@ -104,7 +105,25 @@ def _read_nifti(path: Path, role: str) -> Scan:
     if not abs(np.linalg.det(image.affine[:3, :3])) > 1e-9:
         raise InputError(f"{role} {path} has a singular affine.")
     slope, intercept = float(image.dataobj.slope), float(image.dataobj.inter)
-    return Scan(path, stored, slope, intercept, np.asarray(image.affine, dtype=np.float64), image.header)
+    return Scan(path, stored, slope, intercept, _working_affine(image, path, role), image.header)
+
+
+def _working_affine(image: nib.Nifti1Image, path: Path, role: str) -> np.ndarray:
+    """The affine, or, where that is a mere placeholder with voxels of 1 mm, its directions with the header's size.
+
+    Some files (those of the EMIDEC challenge are) were written with such a placeholder beside the true voxel size.
+    """
+    affine = np.asarray(image.affine, dtype=np.float64)
+    size, told = nib.affines.voxel_sizes(affine), np.asarray(image.header.get_zooms()[:3], dtype=np.float64)
+    if not np.allclose(size, 1) or np.allclose(told, 1, rtol=0.01) or not (told > 0).all():
+        return affine
+    warnings.warn(
+        f"{role} {path}: its affine tells of voxels of 1 mm, its header of {' x '.join(f'{v:.4g}' for v in told)} mm; "
+        "sizes are taken from the header, and both are written back as they are.",
+        stacklevel=2,
+    )
+    affine[:3, :3] *= told
+    return affine
 
 
 def _read_dicom(path: Path) -> Scan:
@@ -196,7 +215,8 @@ def write_scan(scan: Scan, stored: np.ndarray, path: str | Path, description: st
         scaled: whether the scan's slope and intercept apply to the numbers (not for a mask).
         description: the header's ``descrip``, at most 79 characters.
     """
-    image = nib.Nifti1Image(stored, scan.affine, scan.header)
+    # Without an affine of its own, the image keeps that of the header.
+    image = nib.Nifti1Image(stored, scan.affine if scan.header is None else None, scan.header)
     image.set_data_dtype(stored.dtype)
     if scan.header is None:
         image.set_qform(scan.affine, code=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from torch import nn
 
 from .errors import InputError, first_line
 
-__all__ = ["initialise", "load_weights"]
+__all__ = ["initialise", "load_state", "load_weights", "read_tensors"]
 
 
 def load_weights(network: nn.Module, path: str | Path) -> nn.Module:
@@ -20,7 +21,14 @@ def load_weights(network: nn.Module, path: str | Path) -> nn.Module:
     Raises:
         InputError: where the file is missing, unreadable, or its first key or shape that differs does not fit.
     """
-    state = read_state_dict(path)
+    return load_state(network, read_state_dict(path), path)
+
+
+def load_state(network: nn.Module, state: Mapping[str, torch.Tensor], path: str | Path) -> nn.Module:
+    """:func:`load_weights` for a state dict that was read from ``path``.
+
+    A network on the meta device, which has no memory of its own, takes the tensors themselves.
+    """
     wanted = network.state_dict()
     for key in [*wanted, *state]:
         if key not in state:
@@ -34,19 +42,26 @@ def load_weights(network: nn.Module, path: str | Path) -> nn.Module:
                 f"weights file {path}: {key!r} has shape {tuple(state[key].shape)}, "
                 f"the network needs {tuple(wanted[key].shape)}."
             )
-    network.load_state_dict(state)
+    network.load_state_dict(state, assign=any(parameter.is_meta for parameter in network.parameters()))
     return network.eval()
 
 
-def read_state_dict(path: str | Path) -> Mapping[str, torch.Tensor]:
-    """The state dict of a weights file, tensors only; InputError where it cannot be read."""
+def read_tensors(path: str | Path) -> object:
+    """What a file saved by PyTorch holds, read without running any code in it; InputError where it cannot be read."""
     path = Path(str(path))
     if not path.is_file():
         raise InputError(f"weights file {path} does not exist.")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:  # whose own message advises to run the file's code
+        raise InputError(f"cannot read weights from {path}: it is no PyTorch file, or not of tensors alone.") from error
     except Exception as error:
         raise InputError(f"cannot read weights from {path}: {first_line(error)}") from error
+
+
+def read_state_dict(path: str | Path) -> Mapping[str, torch.Tensor]:
+    """The state dict of a weights file, tensors only; InputError where it cannot be read."""
+    state = read_tensors(path)
     state = state.get("model", state) if isinstance(state, Mapping) else state
     if not isinstance(state, Mapping):
         raise InputError(f"weights file {path} holds a {type(state).__name__}, not a state dict.")

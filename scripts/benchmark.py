@@ -6,12 +6,9 @@ python scripts/benchmark.py --threads 2
 
 from __future__ import annotations
 
-import copy
 import json
 import multiprocessing
-import re
 import statistics
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -19,17 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import monai
-import psutil
 import torch
 from monai.bundle import ConfigParser
-from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
+from torch import Tensor
 from tqdm import tqdm
 
 from custom_components.conditioners import lesion_histogram
-from custom_components.errors import InputError
+from custom_components.errors import InputError, as_flag
 from custom_components.files import check_writable, write_atomically
+from lefusion_scripts.benchmark_published import measure_published
+from lefusion_scripts.costs import count_flops, peak_memory_mb
 from lefusion_scripts.run import bundle_root, check_overrides
 
 RADIUS_VOXELS = 8
@@ -57,29 +53,6 @@ def synthetic_case(num_classes: int, size: Sequence[int]) -> tuple[Tensor, Tenso
     masks[0] = sum(axis**2 for axis in axes) <= RADIUS_VOXELS**2
     histograms = torch.stack([lesion_histogram(image, mask) for mask in masks])
     return torch.cat([image[None], masks])[None], histograms[None]
-
-
-def count_flops(network: nn.Module, *inputs: Tensor, context: Tensor) -> int:
-    """Operations of one forward, a multiply-add being 2. On the meta device: nothing is computed."""
-    network = copy.deepcopy(network).to("meta")
-    # Of the attention kernels, only the plain one is in PyTorch's table of operations for every device.
-    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
-        network(*(tensor.to("meta") for tensor in inputs), context=context.to("meta"))
-    return counter.get_total_flops()
-
-
-def peak_memory_mb() -> float:
-    """The highest resident memory of this process so far, in 10^6 bytes."""
-    if sys.platform == "win32":
-        return psutil.Process().memory_info().peak_wset / 1e6
-    status = Path("/proc/self/status")
-    # On Linux not by ru_maxrss, which begins at the peak of the process that started this one.
-    if status.is_file() and (found := re.search(r"VmHWM:\s*(\d+) kB", status.read_text())):
-        return int(found[1]) * 1024 / 1e6
-    import resource  # not on Windows
-
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
 @torch.no_grad()
@@ -154,12 +127,13 @@ def measure(
 
 def benchmark(
     bundle: str = "lefusion_lidc",
-    size: Sequence[int] = (64, 64, 32),
+    size: Sequence[int] | None = None,
     repeats: int = 3,
     threads: int | None = None,
     num_inference_steps: int | None = None,
     json_output: str | None = None,
     overwrite: bool = False,
+    network: str = "bundle",
     **overrides: Any,
 ) -> dict[str, Any]:
     """Paint one synthetic lesion with the bundle's inference settings and print what it costs.
@@ -169,12 +143,14 @@ def benchmark(
 
     Args:
         bundle: a bundle's name or folder.
-        size: voxels of the crop, (X, Y, Z).
+        size: voxels of the crop, (X, Y, Z); the bundle's own by default.
         repeats: lesions painted; times are medians over them.
         threads: CPU threads; PyTorch's own choice by default.
         num_inference_steps: in place of the bundle's.
         json_output: file for the result.
         overwrite: replace an existing ``json_output``.
+        network: bundle, or published: one forward of the published network at its full width and, in a checkout of
+            the repository, of a plain transcription of the same operations, in turns; nothing is painted.
         **overrides: any other key of the bundle's ``configs/inference.json``, such as ``jump_n_sample`` or
             ``network_def#channels``.
 
@@ -182,29 +158,40 @@ def benchmark(
         ``parameters_millions``, ``weights_mb``, ``gflop_per_forward`` (a multiply-add counts 2),
         ``forwards_per_lesion``, ``seconds_per_forward``, ``seconds_per_lesion``, ``lesion_to_forwards`` (a
         lesion's time over that of its forwards), ``peak_memory_mb`` (resident), ``peak_gpu_memory_mb`` (on a
-        GPU only), ``size``, ``threads``, ``device``, ``torch``, ``monai``. MB are 10^6 bytes.
+        GPU only), ``size``, ``threads``, ``device``, ``torch``, ``monai``. MB are 10^6 bytes. For the published
+        network see :func:`~lefusion_scripts.benchmark_published.measure_published`.
 
     Raises:
         InputError: for a bundle without inference configuration, an unknown key, settings that do not work
             with the size, numbers below 1, or an existing ``json_output`` without ``overwrite``.
     """
+    if size is None:
+        size = read_config(bundle, {}).get("spatial_size")
     if not isinstance(size, Sequence) or len(size) != 3:
         raise InputError(f"size must be three numbers of voxels, got {size!r}.")
     for name, value in (("size", min(size)), ("repeats", repeats), ("threads", threads)):
         if value is not None and (not isinstance(value, int) or value < 1):
             raise InputError(f"{name} must be a whole number of at least 1, got {value!r}.")
     if json_output is not None:
-        if Path(json_output).exists() and not overwrite:
+        if Path(json_output).exists() and not as_flag(overwrite, "overwrite"):
             raise InputError(f"json_output {json_output} exists: pass overwrite, or another file.")
         check_writable(Path(json_output).parent)
     if num_inference_steps is not None:
         overrides["num_inference_steps"] = num_inference_steps
-    read_config(bundle, overrides)  # finds most mistakes at once
+    if network not in ("bundle", "published"):
+        raise InputError(f"network must be bundle or published, got {network!r}.")
+    if network == "published":
+        if overrides:
+            raise InputError(f"network published is measured alone, without {next(iter(overrides))!r}.")
+        task = (measure_published, size, repeats, threads)
+    else:
+        read_config(bundle, overrides)  # finds most mistakes at once
+        task = (measure, bundle, overrides, size, repeats, threads)
 
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        result = pool.submit(measure, bundle, overrides, size, repeats, threads).result()
+        result = pool.submit(*task).result()
     for key, value in result.items():
-        print(f"{key:<22}{f'{value:.4g}' if isinstance(value, float) else value}")
+        print(f"{key:<26}{f'{value:.4g}' if isinstance(value, float) else value}")
     if json_output is not None:
         write_atomically(json_output, lambda path: path.write_text(json.dumps(result, indent=2) + "\n"))
     return result

@@ -14,10 +14,12 @@ from custom_components.errors import InputError, find_input_error
 from .benchmark import benchmark
 from .copy_lesions import copy_lesions
 from .demo import demo
+from .evaluate_contrast import evaluate_contrast
 from .evaluate_masks import evaluate_masks
 from .evaluate_texture import evaluate_texture
 from .fit_presets import fit_presets
 from .fit_sphere_radii import fit_sphere_radii
+from .import_weights import import_weights
 from .prepare_lidc_masks import prepare_lidc_masks
 from .run import draw_masks, generate, run
 from .write_phantoms import write_phantoms
@@ -27,11 +29,13 @@ COMMANDS = {
     "copy_lesions": copy_lesions,
     "demo": demo,
     "draw_masks": draw_masks,
+    "evaluate_contrast": evaluate_contrast,
     "evaluate_masks": evaluate_masks,
     "evaluate_texture": evaluate_texture,
     "fit_presets": fit_presets,
     "fit_sphere_radii": fit_sphere_radii,
     "generate": generate,
+    "import_weights": import_weights,
     "prepare": {"lidc_masks": prepare_lidc_masks},
     "run": run,
     "write_phantoms": write_phantoms,
@@ -57,7 +61,8 @@ def check_flags(arguments: Sequence[str]) -> None:
         flag = argument.split("=")[0].lstrip("-").replace("-", "_")
         if argument.startswith("--") and len(argument) > 2 and flag not in (*known, "help"):
             close = difflib.get_close_matches(flag, known, n=1)
-            raise InputError(f"{name} has no option --{flag}" + (f"; did you mean --{close[0]}?" if close else "."))
+            hint = f"; did you mean --{close[0]}?" if close else "."
+            raise InputError(f"{command.__name__} has no option --{flag}{hint}")
 
 
 def _list_commands(result: object) -> object:
@@ -67,7 +72,10 @@ def _list_commands(result: object) -> object:
 
 
 def main() -> None:
-    """Runs one command; a problem with the input becomes one sentence and exit code 2."""
+    """Runs one command, its name written with dashes or underscores.
+
+    A problem with the input becomes one sentence and exit code 2.
+    """
     try:
         check_flags(sys.argv[1:])
         fire.Fire(COMMANDS, name="lefusion", serialize=_list_commands)

@@ -19,7 +19,7 @@ from scipy import ndimage
 from skimage.segmentation import clear_border
 
 from custom_components.datasets import case_name, list_cases, split_by_patient
-from custom_components.errors import InputError, install_excepthook
+from custom_components.errors import InputError, as_flag, install_excepthook
 from custom_components.files import check_writable, write_atomically
 from custom_components.grids import to_crop
 from custom_components.metrics import histogram_distance
@@ -180,7 +180,7 @@ def evaluate_texture(
         raise InputError(f"sites must be a whole number of at least 1, got {sites!r}.")
     check_writable(out)
     for path in (out / name for name in (*TEXTURES, "texture_sites.png", "report.json")):
-        if path.exists() and not overwrite:
+        if path.exists() and not as_flag(overwrite, "overwrite"):
             raise InputError(f"{path} exists already: pass --overwrite true or another --output_dir.")
     scan = read_scan(image or DATA / "lidc0314" / "lidc0314_ct.nii.gz")
     check_scan(scan)
@@ -205,7 +205,7 @@ def evaluate_texture(
     del report["settings"]["texture"]
     specs = sorted((LesionSpec(**e["spec"]) for e in sidecars["none"]["lesions"]), key=lambda spec: spec.voxels)
     specs = [specs[k] for k in np.unique(np.linspace(0, len(specs) - 1, 6).round().astype(int))]
-    picture = (scan.values(), painted, mask, scan.affine, specs, report["settings"]["hu_window"])
+    picture = (scan.values(), painted, {"lesion": mask > 0}, scan.affine, specs)
     with plt.rc_context({"image.interpolation": "nearest"}):
         write_atomically(out / "texture_sites.png", lambda path: save_texture_grid(*picture, path, width_mm=48.0))
     write_atomically(out / "report.json", lambda path: path.write_text(json.dumps(report, indent=2) + "\n"))

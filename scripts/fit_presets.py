@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from custom_components.conditioners import NUM_BINS, lesion_histogram
 from custom_components.datasets import list_cases
-from custom_components.errors import InputError
+from custom_components.errors import InputError, as_flag
 from custom_components.files import write_atomically
 from lefusion_scripts.run import bundle_root
 
@@ -76,7 +76,7 @@ def cluster(histograms: np.ndarray, clusters: int, seed: int) -> np.ndarray:
     return best[np.argsort(best @ np.arange(NUM_BINS))]
 
 
-def compare(lesions: Mapping[str, np.ndarray], centres: np.ndarray) -> dict[str, Any]:
+def compare(lesions: Mapping[str, np.ndarray], centres: np.ndarray, digits: int = 1) -> dict[str, Any]:
     """How the nearest centre of each lesion agrees with its score; None where that is undefined."""
     mean_hu, scores = lesions["mean_hu"], lesions["scores"]
     ranks = vq(lesions["histograms"], centres)[0] if len(scores) else scores
@@ -86,7 +86,7 @@ def compare(lesions: Mapping[str, np.ndarray], centres: np.ndarray) -> dict[str,
         "count": len(scores),
         "scored": int(scored.sum()),
         "sizes": [int(row.sum()) for row in rows],
-        "mean_hu": [round(float(mean_hu[row].mean()), 1) if row.any() else None for row in rows],
+        "mean_hu": [round(float(mean_hu[row].mean()), digits) if row.any() else None for row in rows],
         "contingency": [np.bincount(scores[row], minlength=6)[1:6].tolist() for row in rows],
         "agreement": None,
         "commonest": None,
@@ -101,16 +101,19 @@ def compare(lesions: Mapping[str, np.ndarray], centres: np.ndarray) -> dict[str,
     return report
 
 
-def print_report(title: str, report: Mapping[str, Any], names: Sequence[str]) -> None:
+def print_report(title: str, report: Mapping[str, Any], names: Sequence[str], unit: str) -> None:
     width = max(len(name) for name in names)
-    print(f"{title}: {report['count']} lesions, {report['scored']} with a texture score")
-    header = "".join(f"{f'score {score}':>9}" for score in range(1, 6))
-    print(f"{'preset':<{width}}  lesions  mean HU{header}")
+    scored = report["scored"] > 0
+    print(f"{title}: {report['count']} lesions" + (f", {report['scored']} with a texture score" if scored else ""))
+    header = "".join(f"{f'score {score}':>9}" for score in range(1, 6)) if scored else ""
+    print(f"{'preset':<{width}}  lesions  {unit:>7}{header}")
     for rank, name in enumerate(names):
         size, mean, row = (report[key][rank] for key in ("sizes", "mean_hu", "contingency"))
-        mean = "-" if mean is None else round(mean)
-        print(f"{name:<{width}}  {size:>7}  {mean:>7}" + "".join(f"{count:>9}" for count in row))
-    print(f"Spearman with the score: cluster {report['spearman_cluster']}, mean HU {report['spearman_mean']}")
+        mean = "-" if mean is None else f"{mean:.{0 if unit == 'mean HU' else 2}f}"
+        counts = "".join(f"{count:>9}" for count in row) if scored else ""
+        print(f"{name:<{width}}  {size:>7}  {mean:>7}{counts}")
+    if scored:
+        print(f"Spearman with the score: cluster {report['spearman_cluster']}, mean {report['spearman_mean']}")
     if report["agreement"] is not None:
         mapping = "1-2 -> {}, 3-4 -> {}, 5 -> {}".format(*names)
         print(f"agreement {report['agreement']} under {mapping}; best single preset {report['commonest']}")
@@ -133,7 +136,7 @@ def fit_class(
     if len(np.unique(lesions["training"]["histograms"], axis=0)) < len(names):
         raise InputError(f"{count} training lesions are too few for {len(names)} clusters.")
     centres = cluster(lesions["training"]["histograms"], len(names), seed)
-    report = {part: compare(lesions[part], centres) for part in split}
+    report = {part: compare(lesions[part], centres, 1 if unit == "mean_hu" else 3) for part in split}
     centres = np.round(centres / centres.sum(axis=1, keepdims=True), 6)
     centres[range(len(names)), centres.argmax(axis=1)] += 1 - centres.sum(axis=1)
     found = {
@@ -193,7 +196,7 @@ def fit_presets(
     target = shipped if output is None else Path(output)
     if not config.is_file():
         raise InputError(f"bundle {bundle} has no configs/train.json.")
-    if target.exists() and not overwrite:
+    if target.exists() and not as_flag(overwrite, "overwrite"):
         raise InputError(f"output {target} exists: pass overwrite to replace it, or another output.")
     parser = ConfigParser()
     parser.read_config(str(config))
@@ -233,8 +236,10 @@ def fit_presets(
     write_atomically(target, lambda path: path.write_text(json.dumps(content, indent=2) + "\n"))
     for name, (_, report) in fits.items():
         title = "" if single else f"{name}, "
-        print_report(f"{title}training", report["training"], names[name])
-        print_report(f"{title}validation (nearest preset)", report["validation"], names[name])
+        print_report(f"{title}training", report["training"], names[name], unit.replace("_hu", " HU"))
+        print_report(
+            f"{title}validation (nearest preset)", report["validation"], names[name], unit.replace("_hu", " HU")
+        )
     print(f"wrote {target}")
     reports = {name: report for name, (_, report) in fits.items()}
     return reports[classes[0]] if single else reports

@@ -47,7 +47,9 @@ def config_files(root: Path, workflow: str, overlays: str | Sequence[str] = ()) 
     if workflow not in WORKFLOWS:
         raise InputError(f"workflow must be one of {', '.join(WORKFLOWS)}, got {workflow!r}.")
     files = [root / "configs" / name for name in WORKFLOWS[workflow]]
-    for overlay in [overlays] if isinstance(overlays, str) else overlays:
+    if isinstance(overlays, str):  # fire leaves a list that holds a path as it was typed
+        overlays = [part.strip(" '\"") for part in overlays.strip("[] ").split(",") if part.strip()]
+    for overlay in overlays:
         candidates = [Path(overlay), root / "configs" / overlay, root / "configs" / f"{overlay}.json"]
         found = next((path for path in candidates if path.is_file()), None)
         if found is None:
@@ -92,7 +94,7 @@ def run(
     Args:
         workflow: training, inference or evaluate.
         bundle: a bundle's name or folder.
-        config: overlay(s) merged over the workflow's config, by name or path, e.g. train_cpu or [train_cpu,diffused].
+        config: overlays merged over the workflow's config, by name or path: train_cpu, or train_cpu,diffused.
         overrides: any key of the configs, e.g. --dataset_dir DATA --max_epochs 10 --network_def#channels [16,32].
 
     Raises:

@@ -64,13 +64,14 @@ def write_phantoms(
             earlier.unlink()
     for case, heart in tqdm(chain([first], hearts), total=len(cases), desc="phantoms", delay=10):
         for kind, values in (("images", heart.image), ("labels", heart.labels)):
-            _save(values, heart.affine, out / case["part"] / kind / f"{case['name']}.nii.gz")
+            save_volume(values, heart.affine, out / case["part"] / kind / f"{case['name']}.nii.gz")
     record = {"phantom": True, "description": DESCRIPTION, "seed": seed, "cases": cases}
     write_atomically(out / "phantoms.json", lambda path: path.write_text(json.dumps(record, indent=2) + "\n"))
     print(f"{pathological} pathological and {normal} normal phantoms in {out}")
 
 
-def _save(values: np.ndarray, affine: np.ndarray, path: Path) -> None:
+def save_volume(values: np.ndarray, affine: np.ndarray, path: Path) -> None:
+    """Writes a phantom's image or labels, whose header says that it is one."""
     image = nib.Nifti1Image(values, affine)
     image.set_qform(affine, code=1)
     image.set_sform(affine, code=1)

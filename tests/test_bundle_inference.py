@@ -17,7 +17,18 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from monai.bundle import ConfigParser, ConfigWorkflow
+from bundle_runs import (
+    BUNDLES,
+    RAS,
+    TINY_NETWORK,
+    Output,
+    causes,
+    infer,
+    options,
+    save_nifti,
+    save_weights_of,
+    stored_of,
+)
 from nibabel.nifti1 import Nifti1Extension
 
 from custom_components.conditioners import HistogramConditioner
@@ -28,8 +39,7 @@ from custom_components.networks import HistogramUNet
 from custom_components.planning import plan_lesions
 from custom_components.transforms import LesionCropd
 
-BUNDLE = Path(__file__).resolve().parents[1] / "bundles" / "lefusion_lidc"
-TINY_NETWORK = {"channels": [8, 8, 8], "norm_num_groups": 4, "num_head_channels": 4, "context_dim": 8}
+BUNDLE = BUNDLES / "lefusion_lidc"
 TINY = {
     **{f"network_def#{key}": value for key, value in TINY_NETWORK.items()},
     "spatial_size": [16, 16, 16],
@@ -43,7 +53,6 @@ TINY = {
 # A scan of 36 x 32 x 30 voxels with two lesions, (centre, radius) in voxels: 9 and 8 voxels wide.
 SHAPE = (36, 32, 30)
 LESIONS = (((12, 13, 9), 4.0), ((24.5, 20.5, 20.5), 3.7))
-RAS = np.array([[1.0, 0, 0, -17], [0, 1, 0, 20], [0, 0, 1, -300], [0, 0, 0, 1]])
 
 
 def affine_of(spacing: Sequence[float], flips: Sequence[int] = (1, 1, 1), tilt_degrees: float = 0.0) -> np.ndarray:
@@ -77,23 +86,6 @@ def balls(
     return mask
 
 
-def save_nifti(
-    path: Path,
-    stored: np.ndarray,
-    affine: np.ndarray = RAS,
-    scaling: tuple[float, float] = (1.0, 0.0),
-    header: nib.Nifti1Header | None = None,
-) -> Path:
-    """Writes voxels exactly as given, with slope and intercept beside them."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image = nib.Nifti1Image(stored, affine, header)
-    image.set_data_dtype(stored.dtype)
-    image.header.set_slope_inter(*scaling)
-    nib.save(image, path)
-    np.testing.assert_array_equal(stored_of(path), stored)
-    return path
-
-
 def save_case(
     folder: Path, stored: np.ndarray | None = None, mask: np.ndarray | None = None, affine: np.ndarray = RAS, **how: Any
 ) -> dict[str, str]:
@@ -104,71 +96,13 @@ def save_case(
 
 
 def save_tiny_weights(path: Path, **network: Any) -> Path:
-    """Weights of the tiny network, none of them zero, so that the whole network takes part."""
-    parser = ConfigParser()
-    parser.read_config(str(BUNDLE / "configs" / "inference.json"))
-    parser.update({f"network_def#{key}": value for key, value in {**TINY_NETWORK, **network}.items()})
-    torch.manual_seed(0)
-    net = parser.get_parsed_content("network_def")
-    with torch.no_grad():
-        for parameter in net.parameters():
-            parameter.add_(0.05 * torch.randn(parameter.shape))
-    torch.save(net.state_dict(), path)
-    return path
+    """Weights of this bundle's network made tiny."""
+    return save_weights_of(BUNDLE, path, **network)
 
 
 def run_workflow(config_file: str | Path | list[str] = BUNDLE / "configs" / "inference.json", **overrides: Any) -> None:
-    """What ``python -m monai.bundle run --config_file ...`` does, in this process."""
-    files = config_file if isinstance(config_file, list) else str(config_file)
-    workflow = ConfigWorkflow(workflow_type="infer", config_file=files, logging_file=False, **overrides)
-    workflow.initialize()
-    workflow.run()
-    workflow.finalize()
-
-
-def causes(error: BaseException | None) -> list[BaseException]:
-    """An error and everything it came from: MONAI wraps what its configs raise."""
-    found: list[BaseException] = []
-    while error is not None and error not in found:
-        found.append(error)
-        error = error.__cause__ or error.__context__
-    return found
-
-
-def stored_of(path: str | Path) -> np.ndarray:
-    """Voxels as they lie in the file, before slope and intercept."""
-    return np.asarray(nib.load(path).dataobj.get_unscaled())
-
-
-@dataclass(frozen=True)
-class Output:
-    """The files of a painted case."""
-
-    folder: Path
-    case: str = "case"
-
-    @property
-    def image(self) -> nib.Nifti1Image:
-        return nib.load(self.folder / f"{self.case}_lefusion.nii.gz")
-
-    @property
-    def stored(self) -> np.ndarray:
-        return stored_of(self.folder / f"{self.case}_lefusion.nii.gz")
-
-    @property
-    def mask(self) -> nib.Nifti1Image:
-        return nib.load(self.folder / f"{self.case}_mask.nii.gz")
-
-    @property
-    def sidecar(self) -> dict[str, Any]:
-        return json.loads((self.folder / f"{self.case}_lefusion.json").read_text())
-
-    @property
-    def specs(self) -> list[dict[str, Any]]:
-        return [lesion["spec"] for lesion in self.sidecar["lesions"]]
-
-    def files(self) -> list[str]:
-        return sorted(str(path.relative_to(self.folder)) for path in self.folder.rglob("*") if path.is_file())
+    """This bundle's inference, or other configs, in this process."""
+    infer(config_file, **overrides)
 
 
 @pytest.fixture(scope="module")
@@ -840,7 +774,7 @@ def test_failing_write_of_the_scan_leaves_no_file(paint, case, tmp_path, monkeyp
 def test_failing_picture_leaves_no_partial_file_and_a_case_that_resume_completes(paint, case, tmp_path):
     paint(tmp_path, **case, texture="solid", seed=1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("custom_components.handlers.saver.save_case_panel", lambda *args: half(args[-1]))
+        patch.setattr("custom_components.handlers.saver.save_case_panel", lambda *args: half(args[5]))
         with pytest.raises(RuntimeError) as error:
             paint(tmp_path, **case, texture="solid", seed=2, overwrite=True, panel=True)
     assert "no space left" in map(str, causes(error.value))
@@ -943,12 +877,6 @@ def commands(monkeypatch, repo_root, tmp_path) -> None:
         monkeypatch.syspath_prepend(tmp_path / "path")
         paths = [str(tmp_path / "path"), str(repo_root), os.environ.get("PYTHONPATH", "")]
         monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
-
-
-def options(**overrides: Any) -> list[str]:
-    """Overrides as a command's options."""
-    text = {key: json.dumps(value) if isinstance(value, list) else str(value) for key, value in overrides.items()}
-    return [part for key, value in text.items() for part in (f"--{key}", value)]
 
 
 @pytest.mark.integration

@@ -9,7 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from custom_components.conditioners import HistogramConditioner, lesion_histogram, match_texture_mean
+from custom_components.conditioners import (
+    HistogramConditioner,
+    class_conditioners,
+    lesion_histogram,
+    match_texture_mean,
+)
 from custom_components.errors import InputError
 
 NAMES = ("ground_glass", "part_solid", "solid")
@@ -294,3 +299,42 @@ def test_mean_of_every_lesion_is_shifted_to_its_request_inside_the_mask_only():
     torch.testing.assert_close(after - after.mean(), before - before.mean())  # the structure stays
     half = match_texture_mean(x_0, masks, histograms, strength=0.5)
     torch.testing.assert_close(half, (x_0 + shifted) / 2)
+
+
+# ----------------------------------------------------------------------------------------- several classes
+
+
+def by_class(tmp_path, content) -> str:
+    path = tmp_path / "presets.json"
+    path.write_text(json.dumps(content))
+    return str(path)
+
+
+def spikes(*bins: int) -> list[list[float]]:
+    return [[float(k == number) for k in range(16)] for number in bins]
+
+
+def test_each_class_has_its_own_presets_and_weights(tmp_path):
+    dark, bright = spikes(2, 12)
+    content = {"classes": {"a": {"presets": {"low": dark, "high": bright}}, "b": {"presets": {"only": dark}}}}
+    found = class_conditioners(["a", "b"], by_class(tmp_path, content), {"a": {"low": 0, "high": 1}})
+    rng = np.random.default_rng(0)
+    assert {found["a"]("random", rng)[0] for _ in range(20)} == {"high"}
+    assert found["b"]("random", rng)[0] == "only"
+
+
+@pytest.mark.parametrize("flat", [True, False])
+def test_published_clusters_are_split_by_class_and_named_by_rising_mean(tmp_path, flat):
+    clusters = [spikes(9, 1), spikes(3, 7), spikes(6, 4)]
+    clusters = [a + b for a, b in clusters] if flat else clusters
+    found = class_conditioners(["a", "b"], by_class(tmp_path, clusters), {"a": {"strong": 1}})
+    for name, order in (("a", (3, 6, 9)), ("b", (1, 4, 7))):
+        presets = found[name].presets
+        assert list(presets) == ["control_1", "control_2", "control_3"]
+        assert [int(np.argmax(values)) for values in presets.values()] == list(order)
+
+
+@pytest.mark.parametrize("content", [{"presets": {}}, {"classes": {"a": {}}}, [[0.5] * 16], [1, 2], "text"])
+def test_presets_without_the_classes_are_told_with_the_file(tmp_path, content):
+    with pytest.raises(InputError, match=r"presets\.json"):
+        class_conditioners(["a", "b"], by_class(tmp_path, content))

@@ -6,6 +6,7 @@ import itertools
 import json
 import random
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -18,8 +19,10 @@ from custom_components.datasets import (
     list_cases,
     require_cases,
     split_by_patient,
+    with_lesions,
 )
 from custom_components.errors import InputError
+from custom_components.labels import LesionLabels
 
 # ----------------------------------------------------------------------------------------- listing
 
@@ -159,6 +162,66 @@ def test_missing_data_set_gives_no_cases_until_they_are_required(tmp_path):
         require_cases([], tmp_path / "nowhere")
 
 
+def test_groups_of_a_folder_are_listed_together_each_case_with_its_group(tmp_path):
+    for group, names_of in (("Sick", "ab"), ("Healthy", "c")):
+        touch(*(tmp_path / group / kind / f"{name}.nii.gz" for kind in ("images", "labels") for name in names_of))
+    touch(tmp_path / "Notes" / "readme.txt")
+    cases = list_cases(tmp_path)
+    assert [(case["case"], case["patient"], case["group"]) for case in cases] == [
+        ("c", "c", "Healthy"),
+        ("a", "a", "Sick"),
+        ("b", "b", "Sick"),
+    ]
+    assert cases[1]["image"] == str(tmp_path / "Sick" / "images" / "a.nii.gz")
+    assert cases[1]["label"] == str(tmp_path / "Sick" / "labels" / "a.nii.gz")
+
+
+def test_a_case_of_a_group_needs_its_label_too(tmp_path):
+    touch(tmp_path / "Sick" / "images" / "a.nii.gz")
+    with pytest.raises(InputError, match=r"a\.nii\.gz has no label of the same name in .*Sick"):
+        list_cases(tmp_path)
+
+
+def test_folder_with_images_of_its_own_is_no_folder_of_groups(tmp_path):
+    touch(*(tmp_path / kind / "a.nii.gz" for kind in ("images", "labels", "Sick/images", "Sick/labels")))
+    assert [case["case"] for case in list_cases(tmp_path)] == ["a"]
+    assert "group" not in list_cases(tmp_path)[0]
+
+
+# ----------------------------------------------------------------------------------------- cases with lesions
+
+HEART = LesionLabels({"scar": 3, "core": 4}, {"pool": 1, "wall": 2})
+
+
+def label_case(folder, name: str, *values: int) -> dict:
+    path = folder / f"{name}.nii.gz"
+    nib.save(nib.Nifti1Image(np.array(values, dtype=np.uint8).reshape(-1, 1, 1), np.eye(4)), path)
+    return {"case": name, "label": str(path)}
+
+
+def test_cases_with_a_lesion_of_any_class_are_kept_in_order(tmp_path):
+    cases = [
+        label_case(tmp_path, "core", 0, 1, 4),
+        label_case(tmp_path, "normal", 0, 1, 2),
+        label_case(tmp_path, "scar", 0, 3, 2),
+    ]
+    assert [case["case"] for case in with_lesions(cases, HEART)] == ["core", "scar"]
+    assert [case["case"] for case in with_lesions(cases, LesionLabels({"pool": 1}))] == ["core", "normal"]
+
+
+def test_data_set_without_any_lesion_is_told(tmp_path):
+    cases = [label_case(tmp_path, name, 0, 1, 2) for name in "ab"]
+    with pytest.raises(InputError, match=r"none of the 2 label maps holds a lesion \(scar = 3, core = 4\)"):
+        with_lesions(cases, HEART)
+    assert with_lesions([], HEART) == []
+
+
+def test_label_map_that_cannot_be_read_is_named(tmp_path):
+    (tmp_path / "torn.nii.gz").write_bytes(b"no gzip")
+    with pytest.raises(InputError, match=r"cannot read label .*torn\.nii\.gz"):
+        with_lesions([{"case": "torn", "label": str(tmp_path / "torn.nii.gz")}], HEART)
+
+
 # ----------------------------------------------------------------------------------------- splitting
 
 
@@ -215,6 +278,32 @@ def test_no_cases_are_split_into_none(section):
 def test_zero_fraction_holds_nobody_out():
     assert split_by_patient(cohort(4), 0) == cohort(4)
     assert split_by_patient(cohort(4), 0, "validation") == []
+
+
+def test_named_patients_are_held_out_in_place_of_the_fraction():
+    held_out = split_by_patient(cohort(), 0.25, "validation", ["P001", "P005", "P999"])
+    assert names(held_out, "patient") == {"P001", "P005"}
+    assert len(held_out) == 6
+    training = split_by_patient(cohort(), 0.25, "training", ["P001", "P005", "P999"])
+    assert names(training, "patient") == {f"P{p:03d}" for p in range(40)} - {"P001", "P005"}
+
+
+@pytest.mark.parametrize("val_patients", [None, [], ["P999"]])
+def test_data_of_other_patients_are_split_by_the_fraction(val_patients):
+    assert split_by_patient(cohort(), 0.25, "validation", val_patients) == split_by_patient(
+        cohort(), 0.25, "validation"
+    )
+
+
+def test_patients_that_are_numbers_can_be_named():
+    cases = [{"patient": number, "case": str(number)} for number in range(4)]
+    assert split_by_patient(cases, 0.25, "validation", ["2"]) == split_by_patient(cases, 0.25, "validation", [2])
+    assert names(split_by_patient(cases, 0.25, "validation", [2])) == {"2"}
+
+
+def test_naming_every_patient_leaves_none_to_train_on():
+    with pytest.raises(InputError, match="no patient is left for training"):
+        split_by_patient(cohort(patients=2), 0.25, "training", ["P000", "P001"])
 
 
 @pytest.mark.parametrize(

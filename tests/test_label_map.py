@@ -6,9 +6,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from bundle_runs import save_nifti
 from monai.data import MetaTensor
 from monai.transforms import LoadImaged
-from thick_stacks import LABELS, STORED_WAYS, TILTS, affine_of, ring, save_volume, signal, stored_as
+from thick_stacks import LABELS, STORED_WAYS, TILTS, affine_of, ring, signal, stored_as
 
 from custom_components.errors import InputError, find_input_error
 from custom_components.labels import LesionLabels
@@ -73,8 +74,8 @@ def test_training_and_inference_see_a_scan_alike_however_it_is_stored(tmp_path, 
     values, affine = stored_as(ring(), affine_of(TILTS[tilt]), way)
     image = signal(values).astype(np.uint8)
     paths = {
-        "image": save_volume(tmp_path / "image.nii.gz", image, affine),
-        "label": save_volume(tmp_path / "label.nii.gz", values, affine),
+        "image": str(save_nifti(tmp_path / "image.nii.gz", image, affine)),
+        "label": str(save_nifti(tmp_path / "label.nii.gz", values, affine)),
     }
     item = LoadImaged(["image", "label"], image_only=True, ensure_channel_first=True)(paths)
     turned = OrientSlicesd(["image", "label"])(item)

@@ -121,6 +121,19 @@ def test_ssim_of_equal_pictures_is_one():
     assert ssim(picture(6), picture(6), ball(4)) == pytest.approx((1, 1))
 
 
+@pytest.mark.parametrize("slices", [1, 2, 5, 6])
+def test_ssim_of_a_short_stack_is_that_of_the_stack_with_its_border_repeated(slices):
+    grid = (16, 16, slices)
+    real, painted, mask = picture(7, grid), picture(8, grid), np.zeros(grid, dtype=bool)
+    mask[4:12, 5:11] = True
+    index = np.clip(np.arange(-3, slices + 3), 0, slices - 1)
+    local = local_ssim(real[..., index], painted[..., index], 2.0)
+    crop, lesion = ssim(real, painted, mask)
+    assert lesion == pytest.approx(local[mask[3:-3, 3:-3]].mean(), abs=1e-6)
+    assert crop == pytest.approx(local.mean(), abs=1e-6)
+    assert ssim(real, real, mask) == pytest.approx((1, 1))
+
+
 def test_ssim_works_in_thin_crops():
     grid = (16, 16, 10)
     crop, lesion = ssim(picture(7, grid), picture(8, grid), np.ones(grid, dtype=bool))
@@ -277,6 +290,72 @@ def test_summary_averages_over_lesions_of_a_class_with_absolute_mean_difference_
     }
     assert handler.summary("core")["painted"] == {"psnr_crop": 12.0, "mean_difference": 8.0, "max_outside": 0.25}
     assert handler.summary("of no lesion") == {}
+
+
+def joint_lesion(
+    seed: int, scar: float, core: float, real: tuple[float, float] = (0.5, 0.1)
+) -> dict[str, torch.Tensor]:
+    """A shell of scar around a core, in a wall of -0.4; painted with the given means."""
+    shell, inner, image = ball(4) & ~ball(2), ball(2), 0.01 * picture(seed)
+    painted = image.copy()
+    for mask, before, after in ((shell, real[0], scar), (inner, real[1], core)):
+        image[mask] += before
+        painted[mask] += after
+    wall = ball(6) & ~ball(4)
+    for volume in (image, painted):
+        volume[wall] -= 0.4
+    as_tensor = [np.stack(part).astype(np.float32) for part in ([image], [shell, inner], [wall], [painted])]
+    item = dict(zip(("image", "label", "anatomy", "pred"), map(torch.tensor, as_tensor), strict=True))
+    return {**item, "histogram": torch.full((2, 16), 1 / 16)}
+
+
+JOINT = {"window": None, "classes": ("scar", "core"), "anatomy": ("wall",), "pictures": 1}
+
+
+def test_classes_are_measured_apart_and_differences_left_in_the_network_s_units(tmp_path):
+    handler = LesionEvaluation(tmp_path, **JOINT)
+    engine = evaluate([joint_lesion(0, 0.7, 0.0), joint_lesion(1, 0.4, 0.3)], handler)
+    shell, inner = int((ball(4) & ~ball(2)).sum()), int(ball(2).sum())
+    painted = [row for row in handler.rows if row["filling"] == "painted"]
+    assert [(row["lesion"], row["class"], row["voxels"]) for row in painted] == [
+        (0, "scar", shell),
+        (0, "core", inner),
+        (1, "scar", shell),
+        (1, "core", inner),
+    ]
+    assert [row["mean_difference"] for row in painted] == pytest.approx([0.2, -0.1, -0.1, 0.2], abs=1e-5)
+    assert {row["max_outside"] for row in handler.rows} == {0.0}
+    classes = read_summary(tmp_path)["classes"]
+    assert {name: part["lesions"] for name, part in classes.items()} == {"scar": 2, "core": 2}
+    assert classes["core"]["fillings"]["painted"]["mean_difference"] == pytest.approx(0.15, abs=1e-5)
+    assert engine.state.metrics["core_mean_difference"] == pytest.approx(0.15, abs=1e-5)
+
+
+def test_class_that_no_lesion_has_is_left_out(tmp_path, capsys):
+    item = joint_lesion(0, 0.7, 0.0)
+    item["label"][1] = 0
+    other = joint_lesion(1, 0.7, 0.0)
+    handler = LesionEvaluation(tmp_path, **JOINT, contrasts=[["core", "scar"]])
+    evaluate([item, other], handler)
+    assert {name: part["lesions"] for name, part in read_summary(tmp_path)["classes"].items()} == {"scar": 2, "core": 1}
+    assert read_summary(tmp_path)["contrasts"]["core < scar"]["lesions"] == 1
+    other["label"][1] = 0
+    evaluate([item, other], handler)
+    summary = read_summary(tmp_path)
+    assert list(summary["classes"]) == ["scar"] and summary["lesions"] == 2
+    assert summary["contrasts"] == {}
+
+
+def test_contrasts_count_the_lesions_in_which_darker_is_darker(tmp_path, capsys):
+    """Painted: scar above core in two of three lesions, wall below core in one; real: always, and always."""
+    items = [joint_lesion(0, 0.6, 0.0), joint_lesion(1, 0.6, -0.7), joint_lesion(2, -0.6, -0.5)]
+    handler = LesionEvaluation(tmp_path, **JOINT, contrasts=[["core", "scar"], ["wall", "core"]])
+    evaluate(items, handler)
+    assert read_summary(tmp_path)["contrasts"] == {
+        "core < scar": {"lesions": 3, "real": 1.0, "painted": pytest.approx(2 / 3)},
+        "wall < core": {"lesions": 3, "real": 1.0, "painted": pytest.approx(1 / 3)},
+    }
+    assert "core < scar: 67% of the painted, 100% of the real, of 3 lesions" in capsys.readouterr().out
 
 
 def test_files_hold_every_row_and_the_means(tmp_path, capsys):

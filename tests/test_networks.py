@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import torch
 
+from custom_components.errors import InputError
+from custom_components.inferers import LesionInpaintingInferer
 from custom_components.networks import HistogramUNet
 from custom_components.schedules import NoiseSchedule
 
@@ -69,6 +73,73 @@ def test_output_has_one_channel_for_each_class_on_the_input_s_grid(classes, mask
         assert network(x, torch.tensor([0, 9]), torch.rand(2, classes, 16)).shape == (2, classes, 8, 12, 4)
 
 
+@pytest.mark.parametrize("depth", [10, 5, 1])
+@pytest.mark.parametrize("levels", [2, 3])
+def test_stack_of_any_number_of_slices_goes_through_an_in_plane_network(depth, levels):
+    network = tiny(2, in_channels=3, in_plane=True, channels=(8,) * levels, attention_levels=(False,) * levels)
+    x = torch.randn(1, 3, 16, 8, depth)
+    with torch.no_grad():
+        assert network(x, torch.tensor([9]), torch.rand(1, 2, 16)).shape == (1, 2, 16, 8, depth)
+
+
+@pytest.mark.parametrize(("in_plane", "expected"), [(True, [(4, 8, 10), (2, 4, 10)]), (False, [(4, 8, 6), (2, 4, 3)])])
+def test_in_plane_network_halves_the_first_two_axes_only(in_plane, expected):
+    depth = expected[0][2] if in_plane else 12
+    network, sizes = tiny(in_plane=in_plane), []
+    network.unet.conv_in.register_forward_hook(lambda module, given, out: sizes.append(tuple(out.shape[2:])))
+    network.unet.middle_block.register_forward_hook(lambda module, given, out: sizes.append(tuple(out.shape[2:])))
+    with torch.no_grad():
+        network(torch.randn(1, 2, 8, 16, depth), torch.tensor([9]))
+    assert sizes == expected
+
+
+def test_slices_of_an_in_plane_network_know_their_neighbours():
+    network = tiny(in_plane=True, trained=True)
+    x = torch.zeros(1, 2, 8, 8, 5)
+    bright = x.clone()
+    bright[..., 2] = 1
+    with torch.no_grad():
+        change = network(bright, torch.tensor([9])) - network(x, torch.tensor([9]))
+    assert (change.abs().amax(dim=(0, 1, 2, 3)) > 1e-6).all()
+
+
+def test_crop_that_cannot_be_halved_is_told_with_what_would_do():
+    network = tiny(in_plane=True, channels=(8, 8, 8), attention_levels=(False,) * 3)
+    for size in ((72, 64, 10), (8, 8, 5), (16, 8, 1)):
+        network.check_size(size)
+    for size in ((68, 64, 10), (64, 68, 10), (0, 8, 5), (8, 8, 0)):
+        with pytest.raises(InputError, match=re.escape(f"multiples of [8, 8, 1], got {list(size)}")):
+            network.check_size(size)
+    cubes = tiny()
+    cubes.check_size((8, 4, 12))
+    for size in ((8, 8, 10), (6, 8, 8)):
+        with pytest.raises(InputError, match=re.escape(f"multiples of 4, got {list(size)}")):
+            cubes.check_size(size)
+
+
+def test_classes_that_share_one_noisy_image_all_start_from_it():
+    """One state channel: the untrained network expects, of every class, the velocity that the shared state gives."""
+    x, t = torch.randn(1, 3, *GRID), torch.tensor([20])
+    context = torch.cat([as_context(bump(2)), as_context(bump(13))], dim=1)
+    with torch.no_grad():
+        velocity = tiny(2, in_channels=3, state_channels=1)(x, t, context).numpy()
+    abar = NoiseSchedule(T).alpha_bar(20)
+    a, b = np.sqrt(abar), np.sqrt(1 - abar)
+    for i, (m, variance) in enumerate(map(moments, (bump(2), bump(13)))):
+        expected = (a * b * (1 - variance) * x[0, 0].numpy() - b * m) / (abar * variance + b * b)
+        np.testing.assert_allclose(velocity[0, i], expected, rtol=1e-3, atol=1e-4)
+
+
+def test_classes_with_a_noisy_image_each_start_from_their_own():
+    x, t = torch.randn(1, 2, *GRID), torch.tensor([20])
+    with torch.no_grad():
+        velocity = tiny(2, masks=False, state_channels=2)(x, t).numpy()
+    abar, (m, std) = NoiseSchedule(T).alpha_bar(20), PRIOR
+    a, b = np.sqrt(abar), np.sqrt(1 - abar)
+    expected = (a * b * (1 - std**2) * x.numpy() - b * m) / (abar * std**2 + b * b)
+    np.testing.assert_allclose(velocity, expected, rtol=1e-3, atol=1e-4)
+
+
 def test_fine_stage_adds_nothing_before_it_is_trained_and_its_share_after():
     x, t = state(), torch.tensor([3, 40])
     without = tiny(trained=True, fine_channels=0)
@@ -101,6 +172,73 @@ def test_fine_stage_knows_the_timestep_and_the_neighbouring_voxels():
     assert early[4, 4, 0] == 0
     ratio = late[early != 0] / early[early != 0]
     assert ratio.std() > 0.01
+
+
+def less_box_mean(volume: np.ndarray, size: tuple[int, int, int]) -> np.ndarray:
+    """Each voxel less the mean of the box around it, of the box's part within the grid at the border."""
+    out = np.empty_like(volume)
+    for place in np.ndindex(volume.shape):
+        box = tuple(slice(max(0, p - n // 2), p + n // 2 + 1) for p, n in zip(place, size, strict=True))
+        out[place] = volume[place] - volume[box].mean()
+    return out
+
+
+@pytest.mark.parametrize("in_plane", [True, False])
+@pytest.mark.parametrize("classes", [1, 2])
+def test_noise_estimates_are_what_the_state_differs_from_its_local_mean_in_units_of_the_noise(classes, in_plane):
+    """One for each scale and noisy image; the last channel is a mask and has none."""
+    settings = {"in_channels": classes + 1, "state_channels": classes, "in_plane": in_plane, "fine_channels": 4}
+    network = tiny(classes, noise_scales=(3, 7), **settings)
+    x, b = state(channels=classes + 1), torch.tensor([0.25, 0.8])
+    estimates = network.noise_estimates(x, b.view(-1, 1, 1, 1, 1))
+    assert len(estimates) == 2
+    for scale, found in zip((3, 7), estimates, strict=True):
+        assert found.shape == (2, classes, *GRID)
+        size = (scale, scale, 1 if in_plane else scale)
+        for n, c in np.ndindex(2, classes):
+            expected = less_box_mean(x[n, c].double().numpy(), size) / float(b[n])
+            np.testing.assert_allclose(found[n, c].numpy(), expected, atol=1e-4)
+
+
+def test_fine_stage_sees_the_noise_estimates_of_every_scale():
+    network = tiny(trained=True, in_plane=True, fine_channels=4, noise_scales=(3, 7))
+    assert network.fine.conv_in.in_channels == 2 + 1 + 2
+    x, t, seen = state(), torch.tensor([3, 40]), []
+    network.fine.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
+    with torch.no_grad():
+        before = network(x, t)
+        b = (1 - NoiseSchedule(T).alphas_cumprod[t]).sqrt().float().view(-1, 1, 1, 1, 1)
+        for number, estimate in enumerate(network.noise_estimates(x, b)):
+            torch.testing.assert_close(seen[0][:, 3 + number : 4 + number], estimate)
+            weight = network.fine.conv_in.weight
+            kept = weight[:, 3 + number].clone()
+            weight[:, 3 + number] = 0
+            assert (network(x, t) - before).abs().max() > 1e-4
+            weight[:, 3 + number] = kept
+
+
+@pytest.mark.parametrize("scales", [(4,), (3, 6), (1,), (-3,)])
+def test_noise_scales_that_have_no_middle_voxel_or_no_neighbour_are_refused(scales):
+    with pytest.raises(InputError, match=re.escape(f"noise_scales must be odd and at least 3, got {list(scales)}.")):
+        tiny(noise_scales=scales)
+
+
+def test_painted_lesion_depends_on_the_noise_estimates():
+    """The whole reverse process, with the weights that read the estimates silenced and not."""
+    network = tiny(2, in_channels=3, trained=True, in_plane=True, fine_channels=4, noise_scales=(3, 7))
+    masks = torch.zeros(1, 2, *GRID)
+    masks[0, 0, 2:5, 2:6, 2:6] = 1
+    masks[0, 1, 5:7, 2:6, 2:6] = 1
+    image = 0.3 * state(1, 1).clamp(-1, 1)
+    inferer = LesionInpaintingInferer(NoiseSchedule(T), num_classes=2, num_inference_steps=2)
+    with torch.no_grad():
+        with_estimates = inferer(torch.cat([image, masks], dim=1), network)
+        network.fine.conv_in.weight[:, -2:] = 0
+        without = inferer(torch.cat([image, masks], dim=1), network)
+    inside = masks.sum(dim=1, keepdim=True) > 0
+    assert torch.equal(with_estimates[~inside], image[~inside])
+    for part in masks.bool().unbind(dim=1):
+        assert (with_estimates - without)[part.unsqueeze(1)].abs().max() > 1e-4
 
 
 def test_no_context_is_the_null_condition():

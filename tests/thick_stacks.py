@@ -69,15 +69,3 @@ def signal(label: np.ndarray, seed: int = 0, bright: int = 200) -> np.ndarray:
     noise = np.random.default_rng(seed).normal(0, 12, label.shape)
     values = np.array([90, 150, 40, bright, 100])[label] + noise
     return np.rint(values).clip(0, 255)
-
-
-def save_volume(
-    path, stored: np.ndarray, affine: np.ndarray, scaling: tuple[float, float] = (1.0, 0.0), header=None
-) -> str:
-    """Writes voxels exactly as given, with slope and intercept beside them; returns the path."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image = nib.Nifti1Image(stored, affine, header)
-    image.set_data_dtype(stored.dtype)
-    image.header.set_slope_inter(*scaling)
-    nib.save(image, path)
-    return str(path)

@@ -10,6 +10,8 @@ from skimage.metrics import structural_similarity
 
 __all__ = ["fill_from_surroundings", "psnr", "ssim"]
 
+WINDOW = 7  # voxels along each axis, of the structural similarity
+
 
 def psnr(real: np.ndarray, painted: np.ndarray, mask: np.ndarray | None = None, data_range: float = 2.0) -> float:
     """Peak signal-to-noise ratio in dB, over all voxels or those of a mask; infinite where the two are equal.
@@ -27,16 +29,20 @@ def psnr(real: np.ndarray, painted: np.ndarray, mask: np.ndarray | None = None, 
 def ssim(real: np.ndarray, painted: np.ndarray, mask: np.ndarray, data_range: float = 2.0) -> tuple[float, float]:
     """Structural similarity (7-voxel window) averaged over the crop, and over the lesion's voxels.
 
+    An axis shorter than the window, such as the slices of a short stack, is padded by repeating its border.
+
     Returns:
         (crop, lesion), each at most 1.
     """
+    padding = [(WINDOW // 2,) * 2 if size < WINDOW else (0, 0) for size in mask.shape]
     score, local = structural_similarity(
-        np.asarray(real, dtype=np.float64),
-        np.asarray(painted, dtype=np.float64),
+        *(np.pad(np.asarray(values, dtype=np.float64), padding, mode="edge") for values in (real, painted)),
+        win_size=WINDOW,
         data_range=data_range,
         full=True,
     )
-    return float(score), float(local[mask].mean())
+    own = tuple(slice(before, before + size) for (before, _), size in zip(padding, mask.shape, strict=True))
+    return float(score), float(local[own][mask].mean())
 
 
 def fill_from_surroundings(image: np.ndarray, mask: np.ndarray) -> np.ndarray:

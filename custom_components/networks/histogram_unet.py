@@ -80,6 +80,9 @@ class HistogramUNet(nn.Module):
             (space to depth) and leaves so, which saves time at the finest level; 1 turns it off.
         in_plane: blocks and levels halve the first two axes only, for stacks of few thick slices.
         fine_channels: width of the :class:`FineStage` at full resolution behind the U-Net; 0 leaves it out.
+        noise_scales: odd widths in voxels; for each, the fine stage also sees what x_t differs from its mean over a
+            box of that width (one voxel deep where ``in_plane``), in units of the noise's standard deviation at t. At
+            low noise levels that nearly is what it has to predict, and amplifying it itself is slow to learn.
         num_bins: bins of the histogram.
         context_dim: width of a histogram token.
         num_train_timesteps: T of the noise schedule.
@@ -105,6 +108,7 @@ class HistogramUNet(nn.Module):
         patch_size: int = 2,
         in_plane: bool = False,
         fine_channels: int = 16,
+        noise_scales: Sequence[int] = (),
         num_bins: int = 16,
         context_dim: int = 64,
         num_train_timesteps: int = 300,
@@ -139,9 +143,11 @@ class HistogramUNet(nn.Module):
         self.unet.class_embedding = nn.Sequential(
             nn.Linear(out_channels * num_bins, embed_dim), nn.SiLU(), nn.Linear(embed_dim, embed_dim)
         )
-        self.fine = (
-            FineStage(in_channels + out_channels, out_channels, fine_channels, embed_dim) if fine_channels else None
-        )
+        if any(scale < 3 or scale % 2 == 0 for scale in noise_scales):
+            raise InputError(f"noise_scales must be odd and at least 3, got {list(noise_scales)}.")
+        self.noise_scales, self.in_plane = tuple(noise_scales), in_plane
+        fine_inputs = in_channels + out_channels + state_channels * len(self.noise_scales)
+        self.fine = FineStage(fine_inputs, out_channels, fine_channels, embed_dim) if fine_channels else None
         self.bin_embedding = nn.Parameter(0.02 * torch.randn(out_channels * num_bins, context_dim))
         self.bin_height = nn.Linear(1, context_dim)
         self.register_buffer("bin_centres", (torch.arange(num_bins) + 0.5) * 2 / num_bins - 1, persistent=False)
@@ -164,10 +170,22 @@ class HistogramUNet(nn.Module):
         null = mass < 1e-6
         return mean.masked_fill(null, self.prior[0]), variance.masked_fill(null, self.prior[1] ** 2)
 
+    def noise_estimates(self, x: Tensor, b: Tensor) -> list[Tensor]:
+        """For each of ``noise_scales`` x_t less its local mean, over the noise's level: (N, state_channels, ...)."""
+        state, estimates = x[:, : self.state_channels], []
+        for scale in self.noise_scales:
+            size = (scale, scale, 1 if self.in_plane else scale)
+            padding = tuple(length // 2 for length in size)
+            mean = nn.functional.avg_pool3d(state, size, stride=1, padding=padding, count_include_pad=False)
+            estimates.append((state - mean) / b)
+        return estimates
+
     def forward(self, x: Tensor, timesteps: Tensor, context: Tensor | None = None) -> Tensor:
         if context is None:
             context = x.new_zeros(x.shape[0], self.out_channels, self.num_bins)
         context = context.to(x).reshape(x.shape[0], self.out_channels, self.num_bins)
+        abar = self.alphas_cumprod[timesteps].to(x).view(-1, 1, 1, 1, 1)
+        a, b = abar.sqrt(), (1 - abar).sqrt()
         heights = self.num_bins * context.flatten(1)
         tokens = self.bin_embedding + self.bin_height(heights.unsqueeze(-1))
         patches = rearrange(x, "n c (x p) (y q) (z r) -> n (c p q r) x y z", **self.patch)
@@ -175,10 +193,9 @@ class HistogramUNet(nn.Module):
         residual = rearrange(residual, "n (c p q r) x y z -> n c (x p) (y q) (z r)", **self.patch)
         if self.fine is not None:
             embedding = self.unet.time_embed(get_timestep_embedding(timesteps, self.unet.block_out_channels[0]).to(x))
-            residual = residual + self.fine(torch.cat([x, residual], dim=1), embedding)
+            residual = residual + self.fine(torch.cat([x, residual, *self.noise_estimates(x, b)], dim=1), embedding)
 
         mean, variance = (moment[..., None, None, None] for moment in self.texture_moments(context))
-        abar = self.alphas_cumprod[timesteps].to(x).view(-1, 1, 1, 1, 1)
-        a, b, spread = abar.sqrt(), (1 - abar).sqrt(), abar * variance + 1 - abar
+        spread = abar * variance + 1 - abar
         guess = (a * b * (1 - variance) * x[:, : self.state_channels] - b * mean) / spread
         return guess + (variance / spread).sqrt() * residual

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,11 +11,58 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
+from ..errors import InputError
 from ..grids import through_plane_last, turn
 from ..labels import LesionLabels
+from ..metrics import fill_from_surroundings
 from ..windows import Window
 
-__all__ = ["LesionMasksd", "OrientSlicesd", "ScaleToWindowd"]
+__all__ = ["FillRegionsd", "LesionMasksd", "OrientSlicesd", "ScaleToWindowd"]
+
+
+class FillRegionsd(MapTransform):
+    """Fills structures with the nearest voxels outside them and outside the lesions, as if they were not there.
+
+    For an evaluation of models that paint one class each: none may see the other class's true texture.
+
+    Args:
+        keys: the image (1, X, Y, Z).
+        names: structures to fill.
+        known: all structures, in the order of the channels under ``anatomy_key``.
+        mask_key: masks of the lesions (n, X, Y, Z), which are left as they are.
+        anatomy_key: masks of the structures.
+
+    Raises:
+        InputError: for a name that is not known.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection = "image",
+        names: Sequence[str] = (),
+        known: Sequence[str] = (),
+        mask_key: str = "label",
+        anatomy_key: str = "anatomy",
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        for name in names:
+            if name not in known:
+                raise InputError(f"hidden names {name!r}; known: {', '.join(known)}.")
+        self.channels = [list(known).index(name) for name in names]
+        self.mask_key, self.anatomy_key = mask_key, anatomy_key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        out = dict(data)
+        if not self.channels:
+            return out
+        hidden = (np.asarray(out[self.anatomy_key])[self.channels] > 0).any(axis=0)
+        lesion = (np.asarray(out[self.mask_key]) > 0).any(axis=0)
+        for key in self.key_iterator(out):
+            image = np.asarray(out[key])[0]
+            filled = np.where(hidden, fill_from_surroundings(image, hidden | lesion), image)
+            out[key] = _like(out[key], filled[None])
+        return out
 
 
 class LesionMasksd(MapTransform):
