@@ -89,7 +89,7 @@ def sphere_channel(
         centre_mm, radius_mm: of the sphere.
         affine: of the crop, voxel indices to mm.
         shape: of the crop.
-        falloff_mm: distance at which the channel becomes 1 or -1.
+        falloff_mm: distance at which the channel becomes 1 or -1; 0 makes it a binary ball of 1 and -1, as published.
 
     Returns:
         (X, Y, Z) float32, ``(r - |p - c|) / falloff`` at the voxel's place p, within [-1, 1].
@@ -97,6 +97,8 @@ def sphere_channel(
     index = np.indices(tuple(shape)).reshape(3, -1)
     offset = affine[:3, :3] @ index + (affine[:3, 3] - np.asarray(centre_mm, dtype=np.float64))[:, None]
     distance = np.linalg.norm(offset, axis=0).reshape(tuple(shape))
+    if falloff_mm == 0:
+        return np.where(distance <= radius_mm, 1, -1).astype(np.float32)
     return np.clip((radius_mm - distance) / falloff_mm, -1, 1).astype(np.float32)
 
 

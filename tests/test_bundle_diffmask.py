@@ -12,12 +12,15 @@ import numpy as np
 import pytest
 import torch
 from monai.bundle import ConfigParser, ConfigWorkflow, verify_net_in_out
+from published_format import save_published
 from test_bundle_inference import affine_of, balls, causes, chest, run_workflow, save_nifti, stored_of
 
 from custom_components.errors import InputError, find_input_error
+from custom_components.networks import FactorisedUNet
 from custom_components.specs import find_lesions
 from lefusion_scripts.evaluate_masks import evaluate_masks
 from lefusion_scripts.fit_sphere_radii import fit_sphere_radii
+from lefusion_scripts.import_weights import import_weights
 from lefusion_scripts.run import draw_masks, run
 
 BUNDLE = Path(__file__).resolve().parents[1] / "bundles" / "diffmask"
@@ -451,3 +454,43 @@ def test_training_and_inference_agree(key, overlay):
         parser.read_config([str(BUNDLE / "configs" / f"{file}.json") for file in (name, *overlays)])
         contents.append(parser[key])
     assert contents[0] == contents[1]
+
+
+# ------------------------------------------------------------------------------------------ imported checkpoints
+
+
+def test_imported_checkpoint_draws_with_the_published_ball_in_the_published_way(tmp_path, monkeypatch):
+    save_published(tmp_path / "diffmask.pt", T=300, in_channels=2, out_channels=1, condition_dim=0)
+    import_weights(str(tmp_path / "diffmask.pt"), str(tmp_path / "imported"))
+    seen = []
+    forward = FactorisedUNet.forward
+
+    def recorded(self, x, timesteps, context=None):
+        seen.append(x)
+        return forward(self, x, timesteps, context)
+
+    monkeypatch.setattr(FactorisedUNet, "forward", recorded)
+    own = {"num_inference_steps": 2, "bundle_root": str(BUNDLE), "device": "cpu", "panel": False, "progress": False}
+    run_workflow(
+        [str(INFERENCE), str(BUNDLE / "configs" / "published.json"), str(tmp_path / "imported" / "network.json")],
+        **{**own, "spatial_size": [24, 24, 12], "largest_component": False},
+        weights=str(tmp_path / "imported" / "model.pt"),
+        organ=str(organ_file(tmp_path)),
+        spheres=[[*mm((16, 15, 6)), 6.0]],
+        output_dir=str(tmp_path / "out"),
+    )
+    ball = seen[0][0, 1]
+    assert set(ball.unique().tolist()) == {-1.0, 1.0}
+    assert float((ball > 0).sum()) == pytest.approx(4 / 3 * np.pi * 6**3, rel=0.05)  # voxels of 1 mm
+    settings = record(tmp_path / "out", "lung")["settings"]
+    assert (settings["sampler"], settings["prediction_type"]) == ("DDPMSampler", "epsilon")
+    drawn = stored_of(next((tmp_path / "out").glob("*_mask_1.nii.gz")))
+    assert not drawn[stored_of(tmp_path / "lung.nii.gz") == 0].any()
+
+
+def test_falloff_of_the_sphere_must_not_be_negative(trained, tmp_path):
+    with pytest.raises(Exception) as caught:
+        run_workflow(
+            str(INFERENCE), **{**trained, "sphere_falloff_mm": -1}, grid=[24, 24, 24], output_dir=str(tmp_path / "out")
+        )
+    assert "sphere_falloff_mm must not be negative, got -1." in str(find_input_error(caught.value))

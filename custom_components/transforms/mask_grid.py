@@ -79,6 +79,7 @@ class RandMaskCropd(Randomizable, MapTransform):
             where the voxel size is fixed.
         scale: the crop's voxels are larger or smaller by up to this share.
         mirror: mirror the lesion along each axis, and swap the first two, with probability 1/2 each.
+        sphere_falloff_mm: see :func:`~custom_components.masks.sphere_channel`.
 
     Replaces masks by (n, X, Y, Z) float32 in [-1, 1], lesion above 0 (twice the interpolated share minus one); boundary
     by (1, X, Y, Z) float32 in {0, 1}. Adds sphere, (1, X, Y, Z), see
@@ -94,11 +95,13 @@ class RandMaskCropd(Randomizable, MapTransform):
         shift_voxels: Sequence[float] = (0, 0, 0),
         scale: float = 0.0,
         mirror: Sequence[bool] = (False, False, False, False),
+        sphere_falloff_mm: float = 10.0,
         allow_missing_keys: bool = False,
     ) -> None:
         MapTransform.__init__(self, keys, allow_missing_keys)
         self.spatial_size, self.radius_voxels, self.spacing_mm = tuple(spatial_size), radius_voxels, spacing_mm
         self.shift_voxels, self.scale, self.mirror = np.array(shift_voxels, dtype=float), scale, mirror
+        self.sphere_falloff_mm = checked_falloff(sphere_falloff_mm)
 
     def randomize(self) -> None:
         """Draws ``shift`` (voxels), ``factor`` and ``turn`` (3, 3), a signed permutation of the axes."""
@@ -121,7 +124,8 @@ class RandMaskCropd(Randomizable, MapTransform):
         turned = crop.copy()
         turned[:3, :3] = self.factor * crop[:3, :3] @ self.turn
         turned[:3, 3] = middle_mm - turned[:3, :3] @ middle_index
-        out["sphere"] = torch.from_numpy(sphere_channel(centre, radius, turned, self.spatial_size)[None])
+        sphere = sphere_channel(centre, radius, turned, self.spatial_size, self.sphere_falloff_mm)
+        out["sphere"] = torch.from_numpy(sphere[None])
         for key in self.key_iterator(data):
             shares = [resample(mask, source, turned, self.spatial_size, "zeros") for mask in out[key].numpy()]
             out[key] = MetaTensor(torch.from_numpy(2 * np.stack(shares) - 1), affine=torch.as_tensor(turned))
@@ -140,6 +144,10 @@ class MaskTargetCropd(MapTransform):
         spatial_size: voxels of the crop.
         radius_voxels, spacing_mm: see :func:`~custom_components.mask_grids.mask_crop_affine`.
         spec_key: the item's :class:`~custom_components.mask_specs.MaskSpec`.
+        sphere_falloff_mm: see :func:`~custom_components.masks.sphere_channel`.
+
+    Raises:
+        InputError: where ``sphere_falloff_mm`` is negative.
 
     Adds sphere and boundary, (1, X, Y, Z) float32, MetaTensors with the crop's affine, and seed. Removes target, spec.
     """
@@ -151,11 +159,12 @@ class MaskTargetCropd(MapTransform):
         radius_voxels: float | None = 9.0,
         spacing_mm: Sequence[float] | None = None,
         spec_key: str = "spec",
+        sphere_falloff_mm: float = 10.0,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.spatial_size, self.radius_voxels, self.spacing_mm = tuple(spatial_size), radius_voxels, spacing_mm
-        self.spec_key = spec_key
+        self.spec_key, self.sphere_falloff_mm = spec_key, checked_falloff(sphere_falloff_mm)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         out = dict(data)
@@ -165,7 +174,7 @@ class MaskTargetCropd(MapTransform):
             affine = mask_crop_affine(
                 spec.centre_mm, spec.radius_mm, scan.affine, self.spatial_size, self.radius_voxels, self.spacing_mm
             )
-            sphere = sphere_channel(spec.centre_mm, spec.radius_mm, affine, self.spatial_size)
+            sphere = sphere_channel(spec.centre_mm, spec.radius_mm, affine, self.spatial_size, self.sphere_falloff_mm)
             boundary = np.ones(self.spatial_size, np.float32)
             if organ is not None:
                 share = to_crop(organ, scan.affine, affine, self.spatial_size, outside="zeros")
@@ -174,3 +183,10 @@ class MaskTargetCropd(MapTransform):
                 out[name] = MetaTensor(torch.from_numpy(channel[None]), affine=torch.as_tensor(affine))
         out["seed"] = spec.seed
         return out
+
+
+def checked_falloff(value: float) -> float:
+    """The falloff of the control sphere's channel; InputError where it is negative."""
+    if not value >= 0:
+        raise InputError(f"sphere_falloff_mm must not be negative, got {value!r}.")
+    return float(value)
