@@ -14,7 +14,7 @@ from thick_stacks import LABELS, STORED_WAYS, TILTS, affine_of, ring, signal, st
 from custom_components.errors import InputError, find_input_error
 from custom_components.labels import LesionLabels
 from custom_components.specs import read_lesions
-from custom_components.transforms import LesionMasksd, OrientSlicesd, ScaleToWindowd, read_crop
+from custom_components.transforms import FillRegionsd, LesionMasksd, OrientSlicesd, ScaleToWindowd, read_crop
 from custom_components.windows import PercentileWindow
 
 # ----------------------------------------------------------------------------------------- masks by class
@@ -137,3 +137,29 @@ def test_scan_without_contrast_is_told():
     with pytest.raises(Exception, match="same value, 7") as error:
         ScaleToWindowd(window=PercentileWindow())(item)
     assert find_input_error(error.value)
+
+
+# ----------------------------------------------------------------------------------------- hidden structures
+
+
+def hidden_case() -> dict[str, torch.Tensor]:
+    """Along one axis: background 1 2, a lesion, a structure, background 5 6; every voxel tells its place."""
+    image = torch.arange(1.0, 7.0).reshape(1, 6, 1, 1)
+    mask, structure = torch.zeros_like(image), torch.zeros(2, 6, 1, 1)
+    mask[0, 2], structure[1, 3] = 1, 1
+    return {"image": image, "label": mask, "anatomy": structure}
+
+
+def test_hidden_structure_takes_the_nearest_voxel_outside_it_and_the_lesion():
+    out = FillRegionsd("image", names=["core"], known=["wall", "core"])(hidden_case())
+    assert out["image"].flatten().tolist() == [1, 2, 3, 5, 5, 6]
+
+
+def test_nothing_hidden_changes_nothing():
+    case = hidden_case()
+    assert torch.equal(FillRegionsd("image", known=["wall", "core"])(case)["image"], case["image"])
+
+
+def test_unknown_structure_to_hide_is_named():
+    with pytest.raises(InputError, match="hidden names 'cavity'; known: wall, core"):
+        FillRegionsd("image", names=["cavity"], known=["wall", "core"])
