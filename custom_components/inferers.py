@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,7 +12,6 @@ from .combiners import MultiChannelCombiner
 from .conditioners import match_texture_mean
 from .errors import InputError
 from .reverse_process import ReverseProcessInferer
-from .samplers import NoiseFn, Sampler
 from .schedules import NoiseSchedule
 
 __all__ = ["LesionInpaintingInferer"]
@@ -51,37 +50,12 @@ class LesionInpaintingInferer(ReverseProcessInferer):
         schedule: NoiseSchedule,
         num_classes: int = 1,
         context: str = "clean",
-        prediction_type: str = "v_prediction",
-        sampler: Sampler | None = None,
-        num_inference_steps: int = 10,
-        jump_length: int = 1,
-        jump_n_sample: int = 1,
-        guidance_scale: float = 1.0,
         texture_guidance: float = 0.0,
-        clip_x_0: bool = True,
-        seed: int = 0,
-        noise_fn: NoiseFn | None = None,
         condition: Tensor | None = None,
-        amp_dtype: str | None = None,
-        progress: bool = False,
-        on_step: Callable[[int, int, Tensor], None] | None = None,
         blending: str = "paper",
+        **others: Any,
     ) -> None:
-        super().__init__(
-            schedule=schedule,
-            prediction_type=prediction_type,
-            sampler=sampler,
-            num_inference_steps=num_inference_steps,
-            jump_length=jump_length,
-            jump_n_sample=jump_n_sample,
-            guidance_scale=guidance_scale,
-            clip_x_0=clip_x_0,
-            seed=seed,
-            noise_fn=noise_fn,
-            amp_dtype=amp_dtype,
-            progress=progress,
-            on_step=on_step,
-        )
+        super().__init__(schedule, **others)
         if context not in ("diffused", "clean"):
             raise InputError(f"context must be diffused or clean, got {context!r}.")
         if blending not in ("paper", "published"):

@@ -50,6 +50,12 @@ class LesionLabels:
         """Hashable: two layouts with equal keys read a label map alike."""
         return tuple(self.classes.items()), tuple(self.anatomy.items()), self.joint
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, LesionLabels) and self.key == other.key
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
     @property
     def names(self) -> list[str]:
         """The lesion classes."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from .errors import InputError
 from .reverse_process import ReverseProcessInferer
-from .samplers import NoiseFn, Sampler
 from .schedules import NoiseSchedule
 
 __all__ = ["MaskDiffusionInferer"]
@@ -46,32 +45,10 @@ class MaskDiffusionInferer(ReverseProcessInferer):
         num_classes: int = 1,
         context: str = "sphere",
         prediction_type: str = "sample",
-        sampler: Sampler | None = None,
-        num_inference_steps: int = 10,
-        jump_length: int = 1,
-        jump_n_sample: int = 1,
         shape_guidance: float = 1.0,
-        clip_x_0: bool = True,
-        seed: int = 0,
-        noise_fn: NoiseFn | None = None,
-        amp_dtype: str | None = None,
-        progress: bool = False,
-        on_step: Callable[[int, int, Tensor], None] | None = None,
+        **others: Any,
     ) -> None:
-        super().__init__(
-            schedule=schedule,
-            prediction_type=prediction_type,
-            sampler=sampler,
-            num_inference_steps=num_inference_steps,
-            jump_length=jump_length,
-            jump_n_sample=jump_n_sample,
-            clip_x_0=clip_x_0,
-            seed=seed,
-            noise_fn=noise_fn,
-            amp_dtype=amp_dtype,
-            progress=progress,
-            on_step=on_step,
-        )
+        super().__init__(schedule, prediction_type, **others)
         if context not in ("sphere", "boundary"):
             raise InputError(f"context must be sphere or boundary, got {context!r}.")
         if num_classes < 1:

@@ -106,27 +106,15 @@ def read_lesions(image: str | Path, label: str | Path, labels: LesionLabels | No
     labels = LesionLabels() if labels is None else labels
     scan, label = read_scan(image), Path(label)
     changed = newest_change(label) if label.exists() else 0.0
-    return CaseLesions(scan, *_find_cached(scan.path, newest_change(scan.path), label, changed, _Hashable(labels)))
-
-
-class _Hashable(NamedTuple):
-    """Labels as a key of a cache."""
-
-    labels: LesionLabels
-
-    def __hash__(self) -> int:
-        return hash(self.labels.key)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Hashable) and self.labels.key == other.labels.key
+    return CaseLesions(scan, *_find_cached(scan.path, newest_change(scan.path), label, changed, labels))
 
 
 @lru_cache(maxsize=1)
-def _find_cached(image: Path, changed: float, label: Path, label_changed: float, layout: _Hashable) -> tuple:
+def _find_cached(image: Path, changed: float, label: Path, label_changed: float, labels: LesionLabels) -> tuple:
     scan = read_scan(image)
-    values = read_label(label, scan, layout.labels)
-    lesion = layout.labels.lesion(values)
-    if layout.labels.joint:
+    values = read_label(label, scan, labels)
+    lesion = labels.lesion(values)
+    if labels.joint:
         return lesion.astype(np.int32), ndimage.find_objects(lesion.astype(np.uint8)), values
     return *find_lesions(lesion, scan.affine), values
 

@@ -111,7 +111,7 @@ def _read_nifti(path: Path, role: str) -> Scan:
 def _working_affine(image: nib.Nifti1Image, path: Path, role: str) -> np.ndarray:
     """The affine, or, where that is a mere placeholder with voxels of 1 mm, its directions with the header's size.
 
-    Some files (those of the EMIDEC challenge are) were written with such a placeholder beside the true voxel size.
+    Some files, those of a cardiac challenge among them, hold such a placeholder beside the true voxel size.
     """
     affine = np.asarray(image.affine, dtype=np.float64)
     size, told = nib.affines.voxel_sizes(affine), np.asarray(image.header.get_zooms()[:3], dtype=np.float64)

@@ -43,6 +43,7 @@ def test_crop_region_is_what_it_is_centred_on_or_else_the_lesions():
 def test_equal_keys_mean_that_lesions_are_read_alike():
     same = LesionLabels({"scar": 3, "core": 4}, {"pool": 1, "wall": 2}, joint=True)
     assert hash(HEART.key) == hash(same.key) and HEART.key == same.key
+    assert hash(HEART) == hash(same) and same == HEART
     others = [
         LesionLabels({"scar": 3, "core": 4}, {"pool": 1, "wall": 2}),
         LesionLabels({"core": 4, "scar": 3}, {"pool": 1, "wall": 2}, joint=True),
@@ -50,6 +51,7 @@ def test_equal_keys_mean_that_lesions_are_read_alike():
         LesionLabels({"scar": 3, "core": 4}, {"pool": 1}, joint=True),
     ]
     assert all(HEART.key != other.key for other in others)
+    assert all(other != HEART for other in others)
 
 
 @pytest.mark.parametrize(

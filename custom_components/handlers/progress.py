@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import ignite.distributed as idist
+import numpy as np
 import torch
 from ignite.engine import Engine, Events
 from monai.inferers import Inferer
@@ -19,7 +20,7 @@ from ..errors import InputError, as_flag
 from ..files import write_atomically
 from ..panels import save_sample_grid
 
-__all__ = ["DatasetEpoch", "IntermediateStates", "ProgressBar", "SamplePicture"]
+__all__ = ["DatasetEpoch", "EpochPicture", "IntermediateStates", "ProgressBar", "SamplePicture"]
 
 
 class DatasetEpoch:
@@ -65,16 +66,18 @@ class ProgressBar:
         self.bar.close()
 
 
-class SamplePicture:
-    """Every few epochs repaints some validation lesions by their own histogram and saves the picture.
+class EpochPicture:
+    """Every few epochs draws a picture of what the network makes of validation data, and saves it.
+
+    A subclass says in :meth:`draw` what the picture shows.
 
     Args:
         inferer: the sampling inferer.
         network: usually the averaged one.
-        loader: validation batches with ``image``, ``label``, ``histogram`` and ``seed``.
-        output_dir: where ``samples_epoch_N.png`` goes (columns: real, painted, difference; one row a lesion).
+        loader: validation batches.
+        output_dir: where ``samples_epoch_N.png`` goes.
         interval: epochs between pictures.
-        count: lesions in a picture.
+        count: samples in a picture.
         writer: TensorBoard writer that gets the picture too.
     """
 
@@ -94,10 +97,28 @@ class SamplePicture:
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.EPOCH_COMPLETED(every=self.interval), self)
 
+    def draw(self, device: torch.device) -> Callable[[Path], np.ndarray]:
+        """Samples on a device; returns what saves the picture to a path and gives its pixels (H, W, 3)."""
+        raise NotImplementedError
+
     def __call__(self, engine: Engine) -> None:
         if idist.get_rank() != 0:
             return
-        device = next(self.network.parameters()).device
+        save = self.draw(next(self.network.parameters()).device)
+        path = self.output_dir / f"samples_epoch_{engine.state.epoch:04d}.png"
+        picture: list = []
+        write_atomically(path, lambda temporary: picture.append(save(temporary)))
+        if self.writer is not None:
+            self.writer.add_image("samples", picture[0], engine.state.epoch, dataformats="HWC")
+
+
+class SamplePicture(EpochPicture):
+    """Repaints some validation lesions by their own histogram (columns: real, painted, difference; one row a lesion).
+
+    The batches hold ``image``, ``label``, ``histogram`` and ``seed``. Arguments as :class:`EpochPicture`.
+    """
+
+    def draw(self, device: torch.device) -> Callable[[Path], np.ndarray]:
         rows: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
         for batch in self.loader:
             image, mask = (torch.as_tensor(batch[key]).float().to(device) for key in ("image", "label"))
@@ -108,11 +129,7 @@ class SamplePicture:
             rows.extend(zip(image.cpu(), painted.cpu(), mask.cpu(), strict=True))
             if len(rows) >= self.count:
                 break
-        path = self.output_dir / f"samples_epoch_{engine.state.epoch:04d}.png"
-        picture: list = []
-        write_atomically(path, lambda temporary: picture.append(save_sample_grid(rows[: self.count], temporary)))
-        if self.writer is not None:
-            self.writer.add_image("samples", picture[0], engine.state.epoch, dataformats="HWC")
+        return lambda path: save_sample_grid(rows[: self.count], path)
 
 
 class IntermediateStates:
