@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from ignite.engine import Engine, Events
-from tqdm import tqdm
 
 from ..errors import InputError, as_flag
-from ..files import check_writable, file_hash, write_atomically
+from ..files import file_hash, write_atomically
 from ..grids import shifted
 from ..mask_grids import masks_on_grid
 from ..mask_panels import save_mask_panel
@@ -22,11 +19,12 @@ from ..mask_targets import MaskTarget, read_target
 from ..masks import bounding_sphere
 from ..provenance import DESCRIPTION, origin_record
 from ..volumes import write_scan
+from .case_saver import CaseSaver
 
 __all__ = ["MaskSaver"]
 
 
-class MaskSaver:
+class MaskSaver(CaseSaver):
     """Collects the evaluator's drawn crops; when a case's last mask is there, writes the case.
 
     Per case: ``<case>_mask_1.nii.gz``, ``_2``, ... (one file a sample, on the scan's own grid and header),
@@ -42,17 +40,13 @@ class MaskSaver:
         smoothing: see :func:`~custom_components.masks.smooth_masks`, in voxels of the model's crop.
         fill_holes, largest_component: see :func:`~custom_components.masks.tidy_masks`.
         fit_sphere: move and scale each mask onto its control sphere where the organ leaves it room.
-        weights: weights file, for the sidecar.
-        settings: run settings for the sidecar.
-        bundle_root: bundle whose name and version go into the sidecar.
-        overwrite: replace existing outputs.
-        resume: skip cases whose sidecar is there.
-        panel: draw the PNG.
-        progress: show a bar over the masks.
+        others: see :class:`~custom_components.handlers.case_saver.CaseSaver`.
 
     Raises:
         InputError: for a negative smoothing, or labels that are not different numbers from 1 to 255.
     """
+
+    noun, sidecar = "masks", "json"
 
     def __init__(
         self,
@@ -63,83 +57,43 @@ class MaskSaver:
         fill_holes: bool = True,
         largest_component: bool = False,
         fit_sphere: bool = False,
-        weights: str | Path | None = None,
-        settings: Mapping[str, Any] | None = None,
-        bundle_root: str | Path | None = None,
-        overwrite: bool = False,
-        resume: bool = False,
-        panel: bool = True,
-        progress: bool = True,
+        **others: Any,
     ) -> None:
+        super().__init__(masks, [item["spec"].case for item in masks], output_dir, **others)
         if any(not isinstance(n, int) or not 1 <= n <= 255 for n in class_labels) or len(set(class_labels)) < len(
             class_labels
         ):
             raise InputError(f"class_labels must be different whole numbers from 1 to 255, got {list(class_labels)}.")
         if len(smoothing) != 3 or any(not sigma >= 0 for sigma in smoothing):
             raise InputError(f"smoothing must be three numbers of at least 0, got {list(smoothing)}.")
-        self.masks, self.output_dir, self.class_labels = masks, Path(str(output_dir)), tuple(class_labels)
+        self.class_labels = tuple(class_labels)
         self.tidy = {
             "smoothing": tuple(smoothing),
             "fill_holes": as_flag(fill_holes, "fill_holes"),
             "largest_component": as_flag(largest_component, "largest_component"),
         }
         self.fit_sphere = as_flag(fit_sphere, "fit_sphere")
-        self.weights, self.settings, self.bundle_root = weights, settings or {}, bundle_root
-        self.overwrite, self.resume = as_flag(overwrite, "overwrite"), as_flag(resume, "resume")
-        self.panel, self.progress = as_flag(panel, "panel"), as_flag(progress, "progress")
-        self.crops: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-        self.cases: dict[str, list[int]] = defaultdict(list)
-        for number, item in enumerate(masks):
-            self.cases[item["spec"].case].append(number)
 
     def paths(self, case: str) -> dict[str, Path]:
         """The files of a case."""
-        samples = sorted({self.masks[number]["spec"].sample for number in self.cases[case]})
+        samples = sorted({self.items[number]["spec"].sample for number in self.cases[case]})
         files = {f"mask_{sample}": self.output_dir / f"{case}_mask_{sample}.nii.gz" for sample in samples}
         return files | {role: self.output_dir / f"{case}_masks.{role}" for role in ("png", "json")}
 
-    def check(self) -> None:
-        """Raises InputError where an output exists already or the folder cannot be written to."""
-        check_writable(self.output_dir)
-        for case in self.cases:
-            existing = [path for path in self.paths(case).values() if path.exists()]
-            if existing and not (self.overwrite or self.resume):
-                raise InputError(f"{existing[0]} exists already: pass --overwrite true or another --output_dir.")
-
-    def pending(self) -> list[Mapping[str, Any]]:
-        """The masks still to draw: all of them, or with ``resume`` those of cases without a sidecar."""
-        if not self.resume:
-            return list(self.masks)
-        return [item for item in self.masks if not self.paths(item["spec"].case)["json"].exists()]
-
-    def attach(self, engine: Engine) -> None:
-        engine.add_event_handler(Events.STARTED, self._start)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
-        engine.add_event_handler(Events.COMPLETED, lambda _: self.bar.close())
-
-    def _start(self, engine: Engine) -> None:
-        self.bar = tqdm(total=len(self.pending()), desc="masks", disable=not self.progress)
-
-    def __call__(self, engine: Engine) -> None:
-        batch, predictions = engine.state.batch, engine.state.output
-        drawn = predictions["pred"] if isinstance(predictions, Mapping) else [p["pred"] for p in predictions]
-        for i, index in enumerate(int(number) for number in batch["index"]):
-            affine = batch["sphere"][i].affine
-            self.crops[index] = (torch.as_tensor(drawn[i]).float().cpu().numpy(), np.asarray(affine.cpu()))
-            self.bar.update()
-            numbers = self.cases[self.masks[index]["spec"].case]
-            if all(number in self.crops for number in numbers):
-                self.finish(numbers)
+    def collect(self, batch: Mapping[str, Any], i: int, prediction: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Drawn crop and affine."""
+        affine = batch["sphere"][i].affine
+        return torch.as_tensor(prediction).float().cpu().numpy(), np.asarray(affine.cpu())
 
     def finish(self, numbers: Sequence[int]) -> None:
         """Puts a case's masks together and writes its files."""
-        target: MaskTarget = self.masks[numbers[0]]["target"]
+        target: MaskTarget = self.items[numbers[0]]["target"]
         scan, organ = read_target(target)
         paths = self.paths(target.case)
-        labels = {s: np.zeros(scan.stored.shape, np.uint8) for s in {self.masks[n]["spec"].sample for n in numbers}}
+        labels = {s: np.zeros(scan.stored.shape, np.uint8) for s in {self.items[n]["spec"].sample for n in numbers}}
         entries = []
         for number in numbers:
-            spec = self.masks[number]["spec"]
+            spec = self.items[number]["spec"]
             sphere = (spec.centre_mm, spec.radius_mm) if self.fit_sphere else None
             box, classes = masks_on_grid(
                 *self.crops.pop(number), scan.affine, scan.stored.shape, organ, **self.tidy, sphere=sphere
@@ -167,7 +121,7 @@ class MaskSaver:
         for sample, label in labels.items():
             write_scan(scan, label, paths[f"mask_{sample}"], DESCRIPTION, scaled=False)
         if self.panel:
-            specs = [self.masks[number]["spec"] for number in numbers]
+            specs = [self.items[number]["spec"] for number in numbers]
             background = None if target.image is None else scan.values()
             write_atomically(
                 paths["png"],
