@@ -175,7 +175,7 @@ def save_texture_grid(
     path: str | Path,
     width_mm: float = 56.0,
 ) -> None:
-    """One row a lesion, or a slice of a lesion in a thick stack: the original, then the lesion in every texture.
+    """One row a lesion, or three slices of one lesion in a thick stack: original, then the lesion in every texture.
 
     Args:
         before: (X, Y, Z) in the scan's units.
@@ -192,7 +192,7 @@ def save_texture_grid(
     reach = np.ceil(width_mm / 2 / spacing).astype(int)
     rows = []
     for spec in specs:
-        thick = spacing[2] >= THICK_SLICES * spacing[:2].max()
+        thick = len(specs) == 1 and spacing[2] >= THICK_SLICES * spacing[:2].max()
         middle = np.linalg.solve(turned, [*(spec.crop_centre_mm if thick else spec.centre_mm), 1.0])[:3]
         middle = np.rint(middle).astype(int)
         slices = _lesion_slices([spec], affine, turned, volumes[0].shape[2]) if thick else [middle[2]]
