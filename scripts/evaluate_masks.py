@@ -117,10 +117,11 @@ def evaluate_masks(
 ) -> dict[str, Any]:
     """Draw a mask for the control sphere of each held-out real lesion, and compare them.
 
-    The held-out patients are split into two halves. Masks are drawn for the spheres of the second half's lesions, by
-    the bundle and by the Hand-Crafted method, and compared with the first half's real masks; the second half's own
-    real masks give the distance that two sets of real lesions have. Each mask is drawn again with half of the space
-    closed by a plane near the sphere's middle, to count the voxels behind it.
+    The held-out lesions, in the order of their radii, go to two halves in turn, so that the halves differ in shape and
+    hardly in size. Masks are drawn for the spheres of the second half's lesions, by the bundle and by the Hand-Crafted
+    method, and compared with the first half's real masks; the second half's own real masks give the distance that two
+    sets of real lesions have. Each mask is drawn again with half of the space closed by a plane near the sphere's
+    middle, to count the voxels behind it.
 
     Args:
         dataset_dir: real masks, as for training.
@@ -150,9 +151,8 @@ def evaluate_masks(
     drawing = Drawing(bundle, config, overrides)
     cases = find_masks(dataset_dir)
     require_cases(cases, dataset_dir)
-    halves = [
-        [_read(case, drawing) for case in tqdm(half, desc="real masks")] for half in _halves(cases, val_fraction, count)
-    ]
+    held_out = _spread(split_by_patient(cases, val_fraction, "validation"), count)
+    halves = _halves([_read(case, drawing) for case in tqdm(held_out, desc="real masks")])
     rng = np.random.default_rng(derive_seed(drawing.seed, "planes"))
     items, planes = [], []
     for number, lesion in enumerate(halves[1], start=1):
@@ -200,16 +200,18 @@ def evaluate_masks(
     return report
 
 
-def _halves(cases: Sequence[dict[str, Any]], val_fraction: float, count: int | None) -> list[list[dict[str, Any]]]:
-    """The held-out lesions in two halves, by patient; at most ``count`` of each, evenly chosen."""
-    held_out = split_by_patient(cases, val_fraction, "validation")
-    halves = [split_by_patient(held_out, 0.5, section) for section in ("training", "validation")]
+def _spread(cases: Sequence[dict[str, Any]], count: int | None) -> list[dict[str, Any]]:
+    """The cases, or twice ``count`` of them, evenly chosen."""
     if count is None:
-        return halves
-    return [
-        [half[i] for i in np.unique(np.linspace(0, len(half) - 1, min(count, len(half))).astype(int))]
-        for half in halves
-    ]
+        return list(cases)
+    chosen = np.linspace(0, len(cases) - 1, min(2 * count, len(cases))).astype(int)
+    return [cases[i] for i in np.unique(chosen)]
+
+
+def _halves(lesions: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """Lesions in the order of their radii, to two halves in turn."""
+    ordered = sorted(lesions, key=lambda lesion: (lesion["radius"], lesion["case"]))
+    return [ordered[1::2], ordered[0::2]]
 
 
 def _read(case: Mapping[str, Any], drawing: Drawing) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from test_bundle_inference import affine_of, balls, causes, chest, run_workflow,
 from custom_components.errors import InputError, find_input_error
 from custom_components.networks import FactorisedUNet
 from custom_components.specs import find_lesions
-from lefusion_scripts.evaluate_masks import evaluate_masks
+from lefusion_scripts.evaluate_masks import _halves, evaluate_masks
 from lefusion_scripts.fit_sphere_radii import fit_sphere_radii
 from lefusion_scripts.import_weights import import_weights
 from lefusion_scripts.run import draw_masks, run
@@ -386,6 +386,13 @@ def test_mask_evaluation_measures_control_limits_and_shapes(trained, labels, tmp
     assert (tmp_path / "e" / "shapes.png").stat().st_size > 5000
     with pytest.raises(InputError, match="overwrite"):
         evaluate_masks(str(labels), str(tmp_path / "e"), **trained)
+
+
+def test_the_halves_that_are_compared_hardly_differ_in_size():
+    lesions = [{"radius": radius, "case": str(radius)} for radius in (9.0, 3.0, 30.0, 3.5, 8.0, 5.0, 5.5)]
+    first, second = _halves(lesions)
+    assert [one["radius"] for one in first] == [3.5, 5.5, 9.0]
+    assert [one["radius"] for one in second] == [3.0, 5.0, 8.0, 30.0]
 
 
 def test_radii_of_real_lesions_are_fitted(labels, tmp_path):
