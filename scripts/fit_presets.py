@@ -23,7 +23,7 @@ from custom_components.conditioners import NUM_BINS, lesion_histogram
 from custom_components.datasets import list_cases
 from custom_components.errors import InputError, as_flag
 from custom_components.files import write_atomically
-from lefusion_scripts.run import bundle_root
+from lefusion_scripts.run import bundle_root, config_files
 
 RESTARTS = 50
 RANK_OF_SCORE = {1: 0, 2: 0, 3: 1, 4: 1, 5: 2}  # texture score: 1 ground glass, 3 part-solid, 5 solid
@@ -160,6 +160,7 @@ def fit_presets(
     seed: int = 0,
     bundle: str = "lefusion_lidc",
     overwrite: bool = False,
+    config: str | Sequence[str] = (),
 ) -> dict[str, Any]:
     """Cluster the training lesions' texture histograms and write the centres as named presets.
 
@@ -179,6 +180,7 @@ def fit_presets(
         seed: of the k-means starts.
         bundle: name or folder of the bundle whose training transforms read the data.
         overwrite: replace an existing output.
+        config: overlays over the bundle's training config, see ``lefusion run``.
 
     Returns:
         ``training`` and ``validation`` (for several classes: class -> these), each with ``count``, ``scored``,
@@ -191,21 +193,21 @@ def fit_presets(
         InputError: for an existing output without ``overwrite``, names that do not fit the classes, an empty
             window, data that cannot be read, or fewer different lesions than clusters.
     """
-    configs = bundle_root(bundle) / "configs"
-    config, shipped = configs / "train.json", configs / "texture_presets.json"
+    root = bundle_root(bundle)
+    shipped = root / "configs" / "texture_presets.json"
     target = shipped if output is None else Path(output)
-    if not config.is_file():
+    if not (root / "configs" / "train.json").is_file():
         raise InputError(f"bundle {bundle} has no configs/train.json.")
     if target.exists() and not as_flag(overwrite, "overwrite"):
         raise InputError(f"output {target} exists: pass overwrite to replace it, or another output.")
     parser = ConfigParser()
-    parser.read_config(str(config))
+    parser.read_config(config_files(root, "training", config))
     classes = list(parser.get("lesion_classes", {"lesion": 1}))
     names = names_by_class(names, classes, shipped)
     if hu_window is not None:
         if len(hu_window) != 2 or not hu_window[0] < hu_window[1]:
             raise InputError(f"hu_window must be two rising numbers, got {hu_window!r}.")
-        if "hu_window" not in parser:
+        if parser.get("hu_window") is None:
             raise InputError(f"bundle {bundle} has no hu_window.")
         parser["hu_window"] = list(hu_window)
     if val_fraction is not None:
@@ -217,7 +219,7 @@ def fit_presets(
         for part, section in (("training", "train"), ("validation", "validate"))
     }
     transform = Compose(parser.get_parsed_content("load_and_normalise"))
-    in_hu = "hu_window" in parser
+    in_hu = parser.get("hu_window") is not None
     window, unit = (parser["hu_window"], "mean_hu") if in_hu else ((-1, 1), "mean")
     source = Path(dataset_dir).resolve()
     source = source if source.is_dir() else source.parent
