@@ -23,6 +23,7 @@ __all__ = ["CaseMeasures", "LesionMeasures", "measure_case", "pooled", "summaris
 
 SPECK = 5  # a connected component of fewer voxels is noise of the annotation, not a lesion
 AROUND_MM = 10.0  # how far the surroundings of a lesion reach
+NEIGHBOURHOOD_MM = 16.0  # how far beyond a lesion a crop reaches, about; its percentiles set the window of MR
 SAMPLES = 2000  # voxels drawn of a lesion and of its surroundings
 PERCENTILES = (0, 0.5, 1, 5, 25, 50, 75, 95, 99, 99.5, 100)
 
@@ -39,7 +40,8 @@ class LesionMeasures:
         extent_voxels: the same along the scan's own axes, the slices of a thick stack last.
         inside: class -> sampled values.
         around: sampled values within 10 mm, outside all lesions.
-        relative: sampled values in units of its surroundings, whose 1st percentile is 0 and whose 99th is 1.
+        relative: sampled values in units of its neighbourhood, a box as large as a crop is about, whose 1st percentile
+            outside all lesions is 0 and whose 99th is 1.
     """
 
     number: int
@@ -136,11 +138,12 @@ def _measure_lesion(
     labels: LesionLabels,
     rng: np.random.Generator,
 ) -> LesionMeasures:
-    margin = np.ceil(AROUND_MM / scan.spacing_mm).astype(int)
+    margin = np.ceil(NEIGHBOURHOOD_MM / scan.spacing_mm).astype(int)
     wider = tuple(slice(max(0, p.start - m), p.stop + m) for p, m in zip(box, margin, strict=True))
     own, image, classes = instances[wider] == number, values[wider], label[wider]
     distance = ndimage.distance_transform_edt(~own, sampling=scan.spacing_mm)
-    around = image[(distance <= AROUND_MM) & (instances[wider] == 0)]
+    outside = instances[wider] == 0
+    around = image[(distance <= AROUND_MM) & outside]
     inside, volume = {}, {}
     voxel_mm3 = float(np.prod(scan.spacing_mm))
     for name, value in labels.classes.items():
@@ -148,8 +151,8 @@ def _measure_lesion(
         if part.size:
             inside[name], volume[name] = _sample(part, rng), part.size * voxel_mm3
     relative = np.zeros(0)
-    if around.size:
-        low, high = np.percentile(around, (1, 99))
+    if outside.any():
+        low, high = np.percentile(image[outside], (1, 99))
         relative = (np.concatenate(list(inside.values())) - low) / max(high - low, 1e-6)
     return LesionMeasures(
         number=number,

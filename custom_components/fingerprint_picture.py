@@ -11,6 +11,7 @@ import numpy as np
 matplotlib.use("Agg")
 
 from matplotlib import pyplot as plt
+from matplotlib.ticker import NullFormatter
 
 from .fingerprint import CaseMeasures, pooled
 from .panels import COLOURS
@@ -49,6 +50,8 @@ def save_fingerprint(
     for i, (name, values) in enumerate(volumes.items()):
         axes[1, 0].hist(np.array(values) / 1000, bins=bins, color=COLOURS[i % len(COLOURS)], alpha=0.6, label=name)
     axes[1, 0].set(xscale="log", xlabel="volume of a lesion (ml)", ylabel="lesions")
+    axes[1, 0].xaxis.set_major_formatter("{x:g}")
+    axes[1, 0].xaxis.set_minor_formatter(NullFormatter())
     axes[1, 0].legend(fontsize=8)
 
     _by_axis(axes[1, 1], [lesion.extent_mm for lesion in lesions], "extent of a lesion (mm), dashed: crop", "lesions")
@@ -77,7 +80,7 @@ def save_fingerprint(
     for value in window or ():
         axes[1, 2].axvline(value, color="black", linestyle="--", linewidth=1)
     axes[1, 2].set(xlabel="intensity" + (", dashed: window" if window else ""), ylabel="share of voxels")
-    axes[1, 2].legend(fontsize=8)
+    axes[1, 2].legend(fontsize=8, framealpha=0.6, loc="upper right")
     figure.tight_layout()
     figure.savefig(path, dpi=100)
     plt.close(figure)
@@ -88,6 +91,6 @@ def _by_axis(axis: plt.Axes, values: Sequence[Sequence[float]], title: str, coun
     columns = np.array(values, dtype=float).T
     low, high = columns.min(), columns.max()
     room = max(0.05 * (high - low), 0.02 * high)
-    axis.hist(list(columns), bins=np.linspace(low - room, high + room, 16), label=["x", "y", "z"])
+    axis.hist(list(columns), bins=np.linspace(low - room, high + room, 11), label=["x", "y", "z"])
     axis.set(xlabel=title, ylabel=count)
     axis.legend(fontsize=8)

@@ -14,6 +14,7 @@ from .fingerprint import CaseMeasures, LesionMeasures, pooled
 from .grids import THICK_SLICES
 
 __all__ = [
+    "TEXTURES",
     "Proposal",
     "crop_extents",
     "lesions_that_fit",
@@ -21,9 +22,9 @@ __all__ = [
     "propose_modality",
     "propose_percentiles",
     "propose_split",
-    "propose_textures",
     "propose_window",
     "smaller_crop",
+    "texture_names",
 ]
 
 LARGEST_SIDE = 96  # of a crop that is resampled; more is a matter of memory
@@ -32,7 +33,7 @@ SMALLEST_SIDE = 32
 CONTEXT = 0.25  # of the lesion's extent, on either side
 LEAST_CONTEXT = 4  # voxels on either side
 VAL_SHARE = 0.2
-TEXTURES = {12: ("dark", "medium", "bright"), 6: ("dark", "bright"), 1: ("typical",)}  # from so many lesions on
+TEXTURES = (("dark", "medium", "bright"), ("dark", "bright"), ("typical",))  # names of presets, by rising mean
 
 
 class Proposal(NamedTuple):
@@ -158,9 +159,9 @@ def propose_percentiles(cases: Sequence[CaseMeasures]) -> tuple[Proposal, Propos
     headroom = min(3.0, math.ceil(20 * max(0.0, -low, high - 1)) / 20)
     if headroom:
         side = "darker" if -low > high - 1 else "brighter"
-        why = f"lesions are {side} than 98 % of what lies around them by up to {max(-low, high - 1):.2f} of its range"
+        why = f"lesions are {side} than 98 % of their neighbourhood by up to {max(-low, high - 1):.2f} of its range"
     else:
-        why = "lesions are neither darker nor brighter than nearly everything around them"
+        why = "lesions are neither darker nor brighter than nearly all of their neighbourhood"
     return Proposal([1, 99], "units differ from scan to scan: each crop's own percentiles set its window"), Proposal(
         headroom, why
     )
@@ -200,9 +201,6 @@ def propose_split(cases: Sequence[CaseMeasures], classes: Sequence[str]) -> tupl
     return Proposal(fraction, f"{told}, chosen so that every class stays in the training"), held_out
 
 
-def propose_textures(lesions: int) -> Proposal:
-    """Names of a class's texture presets, by rising mean, for a number of training lesions."""
-    names = next(names for least, names in TEXTURES.items() if lesions >= least)
-    return Proposal(
-        names, f"{lesions} training lesion{'s' * (lesions != 1)}, of {len(names)} group{'s' * (len(names) > 1)}"
-    )
+def texture_names(lesions: int) -> Sequence[str]:
+    """Names for a class's texture presets, by rising mean: as many as so many training lesions allow."""
+    return TEXTURES[0 if lesions >= 12 else 1 if lesions >= 6 else 2]

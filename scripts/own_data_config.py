@@ -7,6 +7,8 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
+from custom_components.labels import LesionLabels
+
 from .run import bundle_root, config_files
 
 ONE_CLASS, ANY = "lefusion_lidc", "lefusion_emidec"
@@ -46,8 +48,7 @@ def divisor(base: str, keys: Mapping[str, Any]) -> tuple[int, ...]:
 
 def overlay(
     base: str,
-    classes: Mapping[str, int],
-    anatomy: Mapping[str, int],
+    labels: LesionLabels,
     size: Sequence[int],
     spacing_mm: Sequence[float] | None,
     hu_window: Sequence[float] | None,
@@ -58,6 +59,7 @@ def overlay(
     network: Mapping[str, Any],
 ) -> dict[str, Any]:
     """The overlay for training, evaluation and inference, as yet without texture presets."""
+    classes, anatomy = labels.classes, labels.anatomy
     wider = [size[0] + SHIFT, size[1] + SHIFT, size[2] + (0 if spacing_mm is None else SHIFT)]
     config: dict[str, Any] = {"lesion_classes": dict(classes)}
     if base == ANY:

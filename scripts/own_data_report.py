@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from custom_components.fingerprint import CaseMeasures
-from custom_components.proposals import smaller_crop
+from custom_components.proposals import Proposal
 
 from .own_data_config import ANY, BATCH_SIZE, CROP_VOXELS, CROPS_AN_EPOCH
+from .own_data_plan import Plan
 
 
 def print_fingerprint(fingerprint: Mapping[str, Any]) -> None:
@@ -45,43 +48,51 @@ def print_fingerprint(fingerprint: Mapping[str, Any]) -> None:
             print(f"    {title:<24}" + "".join(f"{part[p]:>9.4g}" for p in ("5", "50", "95")))
 
 
-def next_commands(
-    base: str,
-    output: Path,
-    cases: Sequence[CaseMeasures],
-    size: Sequence[int],
-    spacing_mm: Sequence[float] | None,
-    divisor: Sequence[int],
-    lesions: int,
-) -> list[str]:
-    """Prints, and returns, the commands to train (on a GPU, on a CPU), to evaluate and to generate.
+def print_proposals(proposals: Mapping[str, Proposal]) -> None:
+    """One line a setting, with its reason."""
+    width = max(map(len, proposals))
+    for key, (value, reason) in proposals.items():
+        told = value if isinstance(value, str) else json.dumps(value)
+        print(f"  {key:<{width}}  {told}: {reason}")
 
-    Args:
-        base: the bundle.
-        output: the prepared folder.
-        cases: those with lesions to learn from.
-        size, spacing_mm: of the crop.
-        divisor: what the network needs each side to be a multiple of.
-        lesions: number of training lesions.
-    """
-    voxels = math.prod(size)
-    batch = min(BATCH_SIZE, max(1, 2 ** int(math.log2(BATCH_SIZE * CROP_VOXELS / voxels))))
-    small = [min(a, b) for a, b in zip(smaller_crop(cases, spacing_mm, divisor), size, strict=True)]
+
+def print_misfits(cases: Sequence[CaseMeasures], fitting: Mapping[str, Sequence[int]]) -> None:
+    """Lists the lesions that are too large for the crop."""
+    for case in cases:
+        for lesion in case.lesions:
+            if lesion.number not in fitting[case.case]:
+                extent = " x ".join(f"{v:.0f}" for v in lesion.extent_mm)
+                print(
+                    f"  lesion {lesion.number} of case {case.case}, {extent} mm, does not fit the crop: not learnt from"
+                )
+
+
+def next_commands(plan: Plan, output: Path) -> list[str]:
+    """Prints, and returns, the commands to train (on a GPU, on a CPU), to evaluate and to generate."""
+    lesions = sum(len(case.lesions) for case in plan.training)
+    batch = min(BATCH_SIZE, max(1, 2 ** int(math.log2(BATCH_SIZE * CROP_VOXELS / math.prod(plan.size)))))
     repeats = {device: max(1, round(crops / lesions)) for device, crops in CROPS_AN_EPOCH.items()}
-    config, run = f"{output}/config.json", "runs/mine"
-    common = f"--bundle {base} --config"
-    data = f"--dataset_dir {output} --output_dir {run}"
-    key = "crop_size" if base == ANY else "spatial_size"
-    shorter = "" if small == list(size) else f' --{key} "{str(small).replace(" ", "")}"'
+    config, run = shlex.quote(f"{output}/config.json"), "runs/mine"
+    both = shlex.quote(f"[train_cpu,{output}/config.json]")
+    bundle, data = f"--bundle {plan.base} --config", f"--dataset_dir {shlex.quote(str(output))}"
     weights = f"--weights {run}/checkpoints/model.pt"
-    train = f"lefusion run training {common} {config} {data} --repeats {repeats['gpu']}"
-    train += f" --batch_size {batch}" if batch < BATCH_SIZE else ""
-    train_cpu = f'lefusion run training {common} "[train_cpu,{config}]" {data} --repeats {repeats["cpu"]}{shorter}'
-    evaluate = f"lefusion run evaluate {common} {config} --dataset_dir {output} {weights} --output_dir {run}/evaluation"
-    generate = f"lefusion generate IMAGE MASK painted {common} {config} {weights}"
-    print(f"\nnext: train on a GPU ({lesions} training lesions, about {repeats['gpu'] * lesions} crops an epoch)")
-    print(f"  {train}")
-    print(f"or on a CPU\n  {train_cpu}")
-    print(f"then measure it on the patients held out\n  {evaluate}")
-    print(f"and paint into a healthy scan; MASK holds the classes' labels where lesions shall be\n  {generate}")
-    return [train, train_cpu, evaluate, generate]
+    gpu = f" --batch_size {batch}" if batch < BATCH_SIZE else ""
+    cpu = f" --{'crop_size' if plan.base == ANY else 'spatial_size'} {shlex.quote(json.dumps(plan.small_size))}"
+    commands = {
+        f"next: train on a GPU ({lesions} training lesions, seen {repeats['gpu']} times an epoch)": (
+            f"lefusion run training {bundle} {config} {data} --output_dir {run} --repeats {repeats['gpu']}{gpu}"
+        ),
+        "or on a CPU": (
+            f"lefusion run training {bundle} {both} {data} --output_dir {run} --repeats {repeats['cpu']}"
+            + (cpu if plan.small_size != plan.size else "")
+        ),
+        "then measure it on the patients held out": (
+            f"lefusion run evaluate {bundle} {config} {data} {weights} --output_dir {run}/evaluation"
+        ),
+        "and paint into a healthy scan; MASK holds the classes' labels where lesions shall be": (
+            f"lefusion generate IMAGE MASK painted {bundle} {config} {weights}"
+        ),
+    }
+    for title, command in commands.items():
+        print(f"\n{title}\n  {command}")
+    return list(commands.values())

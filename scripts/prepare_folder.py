@@ -2,39 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from custom_components.case_pairs import CasePair, Finding, check_pair, label_values, pair_cases
-from custom_components.datasets import split_by_patient
 from custom_components.errors import InputError, as_flag
 from custom_components.files import check_writable, write_atomically
 from custom_components.fingerprint import CaseMeasures, measure_case, summarise
 from custom_components.fingerprint_picture import save_fingerprint
 from custom_components.labels import LesionLabels
-from custom_components.proposals import (
-    Proposal,
-    lesions_that_fit,
-    propose_crop,
-    propose_modality,
-    propose_percentiles,
-    propose_split,
-    propose_textures,
-    propose_window,
-)
+from custom_components.proposals import TEXTURES, Proposal, texture_names
 
 from .fit_presets import fit_presets
-from .own_data_config import choose_base, divisor, network_keys, overlay, with_textures
-from .own_data_report import next_commands, print_fingerprint
+from .own_data_config import with_textures
+from .own_data_plan import Plan, make_plan
+from .own_data_report import next_commands, print_fingerprint, print_misfits, print_proposals
 
+FILES = ("datalist.json", "texture_presets.json", "fingerprint.json", "fingerprint.png", "config.json")
 INCOMPLETE = 3  # exit code: done, but not for all
 
 
@@ -69,7 +62,7 @@ def prepare_folder(
         overwrite: replace an earlier result.
 
     Returns:
-        ``base``, ``config``, ``findings`` and the ``commands``.
+        ``bundle``, the one whose configs are nearest, and the ``commands`` that come next.
 
     Raises:
         InputError: for unusable folders or options, an existing result, or too few cases to train on.
@@ -80,8 +73,10 @@ def prepare_folder(
             raise InputError(f"--{role} is missing: the folder of the {'scans' if role == 'images' else 'label maps'}.")
     if modality not in ("auto", "CT", "MR"):
         raise InputError(f"modality must be CT, MR or auto, got {modality!r}.")
-    if (output / "config.json").exists() and not overwrite:
-        raise InputError(f"{output / 'config.json'} exists: pass --overwrite true or another folder.")
+    files = {name: output / name for name in FILES}
+    for path in files.values():
+        if path.exists() and not overwrite:
+            raise InputError(f"{path} exists: pass --overwrite true or another folder.")
     check_writable(output)
     pairs, findings = pair_cases(images, labels, patient_regex)
     meaning = read_labels(classes, anatomy, pairs)
@@ -98,88 +93,52 @@ def prepare_folder(
     fingerprint = {"name": name or output.resolve().name, **summarise(cases, meaning)}
     fingerprint["findings"] = [finding.sentence for finding in findings]
     print_fingerprint(fingerprint)
-    kind = propose_modality(cases) if modality == "auto" else Proposal(modality, "as you say")
-    base, why = choose_base(kind.value, meaning.classes, meaning.anatomy)
-    stack = propose_crop(cases, (1, 1, 1))[0].value is None
-    network = network_keys(base, len(meaning.classes), stack)
-    multiple = divisor(base, network)
-    spacing, size = propose_crop(cases, multiple)
-    proposals = {"modality": kind, "bundle": Proposal(base, why), "spacing_mm": spacing, "spatial_size": size}
-    window = propose_window(cases, meaning.names) if kind.value == "CT" else None
-    percentiles = headroom = Proposal(None, "")
-    if window is not None:
-        proposals["hu_window"] = window
-    else:
-        percentiles, headroom = propose_percentiles(cases)
-        proposals |= {"intensity_percentiles": percentiles, "intensity_headroom": headroom}
-
-    fitting = {case.case: lesions_that_fit(case, size.value, spacing.value) for case in cases}
-    kept = [replace(case, lesions=[x for x in case.lesions if x.number in fitting[case.case]]) for case in cases]
-    kept = [case for case in kept if case.lesions]
-    for lesion_class in meaning.names:
-        if not any(case.has(lesion_class) for case in kept):
-            raise InputError(f"no lesion of class {lesion_class!r} fits a crop of {size.value} voxels.")
-    split, val_patients = propose_split(kept, meaning.names)
-    proposals["val_fraction"] = split
-    held_out = set(val_patients) or held_out_by(split.value, kept)
-    training = [case for case in kept if case.patient not in held_out]
-    textures = {
-        lesion_class: propose_textures(sum(lesion_class in x.volume_mm3 for case in training for x in case.lesions))
-        for lesion_class in meaning.names
-    }
-    proposals |= {f"textures of {lesion_class}": proposal for lesion_class, proposal in textures.items()}
-    proposals |= {"lesion_classes": Proposal(dict(meaning.classes), "as given" if classes else "every value found")}
-    if meaning.anatomy:
-        proposals["anatomy"] = Proposal(dict(meaning.anatomy), "as given; known, but never painted into")
+    plan = make_plan(cases, meaning, modality)
+    files["config.json"].unlink(missing_ok=True)  # which tells that a preparation is complete
+    write_json(files["datalist.json"], datalist(pairs, cases, plan.fitting, output))
+    textures, report = fit_textures(plan, output, files["texture_presets.json"])
+    proposals = {**plan.proposals, **textures}
     print("\nproposed settings")
-    width = max(map(len, proposals))
-    for key, (value, reason) in proposals.items():
-        print(
-            f"  {key:<{width}}  {json.dumps(value)} because {reason}"
-            if key != "bundle"
-            else f"  {key:<{width}}  {value} because {reason}"
-        )
-    print_misfits(cases, fitting, size.value, spacing.value)
+    print_proposals(proposals)
+    print_misfits(cases, plan.fitting)
+    print(f"\n{report.strip()}")
 
-    config = overlay(
-        base,
-        meaning.classes,
-        meaning.anatomy,
-        size.value,
-        spacing.value,
-        window and window.value,
-        percentiles.value,
-        headroom.value or 0.0,
-        split.value,
-        val_patients,
-        network,
-    )
     fingerprint["proposals"] = {key: proposal._asdict() for key, proposal in proposals.items()}
-    write_json(output / "fingerprint.json", fingerprint)
-    steps = [1, 1, float(fingerprint["spacing_mm"]["z"]["50"])] if spacing.value is None else spacing.value
-    if spacing.value is None:
-        steps[:2] = (float(fingerprint["spacing_mm"][axis]["50"]) for axis in "xy")
-    size_mm = [n * step for n, step in zip(size.value, steps, strict=True)]
+    write_json(files["fingerprint.json"], fingerprint)
     write_atomically(
-        output / "fingerprint.png",
-        lambda path: save_fingerprint(cases, meaning.names, path, size_mm, window and window.value),
+        files["fingerprint.png"],
+        lambda path: save_fingerprint(cases, meaning.names, path, plan.size_mm(cases), plan.config["hu_window"]),
     )
-    write_json(output / "datalist.json", datalist(pairs, cases, fitting, output))
-    print()
-    with tempfile.TemporaryDirectory() as folder:
-        draft = Path(folder) / "config.json"
-        draft.write_text(json.dumps(config))
-        names = {lesion_class: list(proposal.value) for lesion_class, proposal in textures.items()}
-        presets = output / "texture_presets.json"
-        fit_presets(str(output), str(presets), names, bundle=base, overwrite=True, config=[str(draft)])
-    config = with_textures(config, json.loads(presets.read_text()), base)
-    write_json(output / "config.json", config)
-    lesions = sum(len(case.lesions) for case in training)
-    commands = next_commands(base, output, kept, size.value, spacing.value, multiple, lesions)
+    presets = json.loads(files["texture_presets.json"].read_text())
+    write_json(files["config.json"], with_textures(plan.config, presets, plan.base))
+    print(f"wrote {', '.join(FILES)} to {output}")
+    commands = next_commands(plan, output)
     if findings:
         print(f"\n{len(findings)} findings, listed above; {len(cases)} of {len(pairs)} pairs are used")
         sys.exit(INCOMPLETE)
-    return {"base": base, "config": config, "findings": [], "commands": commands}
+    return {"bundle": plan.base, "commands": commands}
+
+
+def fit_textures(plan: Plan, output: Path, presets: Path) -> tuple[dict[str, Proposal], str]:
+    """Fits the texture presets and gives, for each class, their names with the reason, and the fit's report."""
+    counts = {
+        name: sum(name in lesion.volume_mm3 for case in plan.training for lesion in case.lesions)
+        for name in plan.config["lesion_classes"]
+    }
+    names = {name: list(texture_names(count)) for name, count in counts.items()}
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()) as report:
+        draft = Path(folder) / "config.json"
+        draft.write_text(json.dumps(plan.config))
+        settings = {"bundle": plan.base, "config": [str(draft)], "fallbacks": TEXTURES, "overwrite": True}
+        fit_presets(str(output), str(presets), names, **settings)
+    content = json.loads(presets.read_text())
+    textures = {}
+    for name, part in content.get("classes", {plan.first_class: content}).items():
+        reason = f"{counts[name]} training lesion{'s' * (counts[name] != 1)}"
+        if len(part["presets"]) < len(names[name]):
+            reason += f"; {len(names[name])} groups would hardly differ in their means"
+        textures[f"textures of {name}"] = Proposal(list(part["presets"]), reason)
+    return textures, report.getvalue().rpartition("wrote ")[0]
 
 
 def read_labels(classes: Any, anatomy: Any, pairs: Sequence[CasePair]) -> LesionLabels:
@@ -224,12 +183,6 @@ def measure(pairs: Sequence[CasePair], labels: LesionLabels) -> tuple[list[CaseM
     return cases, findings
 
 
-def held_out_by(fraction: float, cases: Sequence[CaseMeasures]) -> set[str]:
-    """The patients that a share holds out."""
-    entries = [{"patient": case.patient} for case in cases]
-    return {entry["patient"] for entry in split_by_patient(entries, fraction, "validation")}
-
-
 def datalist(
     pairs: Sequence[CasePair], cases: Sequence[CaseMeasures], fitting: Mapping[str, list[int]], output: Path
 ) -> list[dict[str, Any]]:
@@ -252,22 +205,6 @@ def datalist(
         for pair in pairs
         if pair.case in used
     ]
-
-
-def print_misfits(
-    cases: Sequence[CaseMeasures],
-    fitting: Mapping[str, list[int]],
-    size: Sequence[int],
-    spacing_mm: Sequence[float] | None,
-) -> None:
-    """Lists the lesions that are too large for the crop."""
-    for case in cases:
-        for lesion in case.lesions:
-            if lesion.number not in fitting[case.case]:
-                extent = " x ".join(f"{v:.0f}" for v in lesion.extent_mm)
-                print(
-                    f"  lesion {lesion.number} of case {case.case} ({extent} mm) does not fit the crop: not learnt from"
-                )
 
 
 def write_json(path: Path, content: Any) -> None:
