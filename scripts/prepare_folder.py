@@ -114,7 +114,8 @@ def prepare_folder(
     print(f"wrote {', '.join(FILES)} to {output}")
     commands = next_commands(plan, output)
     if findings:
-        print(f"\n{len(findings)} findings, listed above; {len(cases)} of {len(pairs)} pairs are used")
+        total = len(cases) + len(findings)
+        print(f"\n{len(findings)} findings, listed above; {len(cases)} of {total} files or pairs are used")
         sys.exit(INCOMPLETE)
     return {"bundle": plan.base, "commands": commands}
 
@@ -158,12 +159,12 @@ def read_names(given: Any, option: str) -> dict[str, int]:
         return {}
     if isinstance(given, Mapping):
         return dict(given)
-    names = {}
+    names: dict[str, int] = {}
     for part in str(given).split(","):
-        name, _, value = part.strip().partition("=")
-        if not name or not value.strip().isdigit() or name in names:
+        name, _, value = (piece.strip() for piece in part.partition("="))
+        if not name or not value.isdigit() or name in names:
             raise InputError(f"--{option} must be like tumour=1,cyst=2, got {given!r}.")
-        names[name.strip()] = int(value)
+        names[name] = int(value)
     return names
 
 
