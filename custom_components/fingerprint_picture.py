@@ -11,7 +11,7 @@ import numpy as np
 matplotlib.use("Agg")
 
 from matplotlib import pyplot as plt
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from .fingerprint import CaseMeasures, pooled
 from .panels import COLOURS
@@ -50,6 +50,7 @@ def save_fingerprint(
     for i, (name, values) in enumerate(volumes.items()):
         axes[1, 0].hist(np.array(values) / 1000, bins=bins, color=COLOURS[i % len(COLOURS)], alpha=0.6, label=name)
     axes[1, 0].set(xscale="log", xlabel="volume of a lesion (ml)", ylabel="lesions")
+    axes[1, 0].xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes[1, 0].xaxis.set_major_formatter("{x:g}")
     axes[1, 0].xaxis.set_minor_formatter(NullFormatter())
     axes[1, 0].legend(fontsize=8)
@@ -77,6 +78,7 @@ def save_fingerprint(
             linewidth=1.5,
             label=f"inside {name}" if name in classes else {"whole": "whole scan", "around": "around lesions"}[name],
         )
+    axes[1, 2].set_ylim(top=1.35 * axes[1, 2].get_ylim()[1])  # room for the legend
     for value in window or ():
         axes[1, 2].axvline(value, color="black", linestyle="--", linewidth=1)
     axes[1, 2].set(xlabel="intensity" + (", dashed: window" if window else ""), ylabel="share of voxels")

@@ -13,8 +13,6 @@ from .run import bundle_root, config_files
 
 ONE_CLASS, ANY = "lefusion_lidc", "lefusion_emidec"
 SHIFT = 8  # voxels of the cached crop beyond the training crop, which lies in it at random
-CROP_VOXELS, BATCH_SIZE = 64 * 64 * 32, 16  # what the shipped weights were trained with
-CROPS_AN_EPOCH = {"gpu": 720, "cpu": 288}
 
 
 def choose_base(modality: str, classes: Mapping[str, int], anatomy: Mapping[str, int]) -> tuple[str, str]:
@@ -46,6 +44,11 @@ def divisor(base: str, keys: Mapping[str, Any]) -> tuple[int, ...]:
     return parser.get_parsed_content("network_def").divisor
 
 
+def cached_size(size: Sequence[int], spacing_mm: Sequence[float] | None) -> list[int]:
+    """What is kept of a scan around a lesion: the training crop and a margin, no further slices of a thick stack."""
+    return [size[0] + SHIFT, size[1] + SHIFT, size[2] + (0 if spacing_mm is None else SHIFT)]
+
+
 def overlay(
     base: str,
     labels: LesionLabels,
@@ -60,7 +63,7 @@ def overlay(
 ) -> dict[str, Any]:
     """The overlay for training, evaluation and inference, as yet without texture presets."""
     classes, anatomy = labels.classes, labels.anatomy
-    wider = [size[0] + SHIFT, size[1] + SHIFT, size[2] + (0 if spacing_mm is None else SHIFT)]
+    wider = cached_size(size, spacing_mm)
     config: dict[str, Any] = {"lesion_classes": dict(classes)}
     if base == ANY:
         config |= {"anatomy": dict(anatomy), "joint": False, "centre_on": [], "contrasts": []}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -24,7 +25,10 @@ from custom_components.proposals import (
     smaller_crop,
 )
 
-from .own_data_config import choose_base, divisor, network_keys, overlay
+from .own_data_config import ANY, cached_size, choose_base, divisor, network_keys, overlay
+
+CROP_VOXELS, BATCH_SIZE = 64 * 64 * 32, 16  # what the shipped weights were trained with
+CROPS_AN_EPOCH = {"gpu": 720, "cpu": 288}  # likewise
 
 __all__ = ["Plan", "make_plan"]
 
@@ -38,7 +42,9 @@ class Plan:
         proposals: setting -> value and reason.
         fitting: case -> numbers of its lesions that fit the crop.
         training: the cases to learn from, with those lesions only.
-        size, small_size: voxels of a crop for a GPU and for a CPU.
+        size, small_size: voxels of a training crop for a GPU and for a CPU.
+        batch_size: for a GPU.
+        repeats: how often an epoch passes over the lesions, on a ``gpu`` and on a ``cpu``.
         config: the overlay, as yet without texture presets.
     """
 
@@ -48,6 +54,8 @@ class Plan:
     training: list[CaseMeasures]
     size: list[int]
     small_size: list[int]
+    batch_size: int
+    repeats: dict[str, int]
     config: dict[str, Any]
 
     @property
@@ -84,7 +92,13 @@ def make_plan(cases: Sequence[CaseMeasures], labels: LesionLabels, modality: str
     }
     if labels.anatomy:
         proposals["anatomy"] = Proposal(dict(labels.anatomy), "these labels may be there and are never painted into")
-    proposals |= {"spacing_mm": spacing, "spatial_size": size}
+    proposals["spacing_mm"] = spacing
+    wider = cached_size(size.value, spacing.value)
+    around = Proposal(wider, "the crop with a margin, in which training crops lie at random")
+    if base == ANY:
+        proposals |= {"crop_size": size, "spatial_size": around}
+    else:
+        proposals |= {"spatial_size": size, "cached_size": around}
     window = percentiles = headroom = None
     if kind.value == "CT":
         window = proposals["hu_window"] = propose_window(cases, labels.names)
@@ -102,14 +116,27 @@ def make_plan(cases: Sequence[CaseMeasures], labels: LesionLabels, modality: str
     proposals["val_fraction"] = split
     entries = [{"patient": case.patient} for case in kept]
     held_out = val_patients or [entry["patient"] for entry in split_by_patient(entries, split.value, "validation")]
-    small = smaller_crop(kept, spacing.value, multiple)
+    training = [case for case in kept if case.patient not in held_out]
+    count = sum(len(case.lesions) for case in training)
+    batch = min(BATCH_SIZE, max(1, 2 ** int(math.log2(BATCH_SIZE * CROP_VOXELS / math.prod(size.value)))))
+    repeats = {device: max(1, round(crops / count)) for device, crops in CROPS_AN_EPOCH.items()}
+    proposals["batch_size"] = Proposal(
+        batch, f"on a GPU: at most {BATCH_SIZE} crops, and no more voxels than {BATCH_SIZE} crops of 64 x 64 x 32 have"
+    )
+    told = f"{count} training lesions, so that an epoch is about {CROPS_AN_EPOCH['gpu']} crops"
+    proposals["repeats"] = Proposal(repeats["gpu"], f"{told}; on a CPU {repeats['cpu']}, with train_cpu's settings")
+    small = [min(a, b) for a, b in zip(smaller_crop(kept, spacing.value, multiple), size.value, strict=True)]
+    if small != size.value:
+        proposals["crop on a CPU"] = Proposal(small, "it holds three quarters of the lesions")
     return Plan(
         base=base,
         proposals=proposals,
         fitting=fitting,
-        training=[case for case in kept if case.patient not in held_out],
+        training=training,
         size=size.value,
-        small_size=[min(a, b) for a, b in zip(small, size.value, strict=True)],
+        small_size=small,
+        batch_size=batch,
+        repeats=repeats,
         config=overlay(
             base,
             labels,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 from custom_components.fingerprint import CaseMeasures
 from custom_components.proposals import Proposal
 
-from .own_data_config import ANY, BATCH_SIZE, CROP_VOXELS, CROPS_AN_EPOCH
+from .own_data_config import ANY
 from .own_data_plan import Plan
 
 
@@ -29,7 +28,7 @@ def print_fingerprint(fingerprint: Mapping[str, Any]) -> None:
 
     print(f"\nfingerprint of {fingerprint['name']}: median (least to most)")
     cases, thick, normal = (fingerprint[key] for key in ("cases", "thick_cases", "normal_cases"))
-    print(f"  cases             {cases} of {fingerprint['patients']} patients, {normal} without lesion")
+    print(f"  cases             {cases}, of {fingerprint['patients']} patients; {normal} without lesion")
     print(f"  voxel size (mm)   {axes(fingerprint['spacing_mm'])}; {thick} with thick slices")
     print(f"  size (voxels)     {axes(fingerprint['size'], '.0f')}")
     told = ", ".join(f"{name} {count}" for name, count in fingerprint["orientations"].items())
@@ -70,13 +69,12 @@ def print_misfits(cases: Sequence[CaseMeasures], fitting: Mapping[str, Sequence[
 def next_commands(plan: Plan, output: Path) -> list[str]:
     """Prints, and returns, the commands to train (on a GPU, on a CPU), to evaluate and to generate."""
     lesions = sum(len(case.lesions) for case in plan.training)
-    batch = min(BATCH_SIZE, max(1, 2 ** int(math.log2(BATCH_SIZE * CROP_VOXELS / math.prod(plan.size)))))
-    repeats = {device: max(1, round(crops / lesions)) for device, crops in CROPS_AN_EPOCH.items()}
+    repeats = plan.repeats
     config, run = shlex.quote(f"{output}/config.json"), "runs/mine"
     both = shlex.quote(f"[train_cpu,{output}/config.json]")
     bundle, data = f"--bundle {plan.base} --config", f"--dataset_dir {shlex.quote(str(output))}"
     weights = f"--weights {run}/checkpoints/model.pt"
-    gpu = f" --batch_size {batch}" if batch < BATCH_SIZE else ""
+    gpu = f" --batch_size {plan.batch_size}"
     cpu = f" --{'crop_size' if plan.base == ANY else 'spatial_size'} {shlex.quote(json.dumps(plan.small_size))}"
     commands = {
         f"next: train on a GPU ({lesions} training lesions, seen {repeats['gpu']} times an epoch)": (

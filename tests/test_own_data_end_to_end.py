@@ -55,12 +55,13 @@ def _same_excepthook(monkeypatch):
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
 
 
-def typed(line: str, folder: Path, **settings: Any) -> None:
-    """Runs a printed ``lefusion`` command, in a process of its own, with further settings."""
+def typed(line: str, folder: Path, **settings: Any) -> str:
+    """Runs a ``lefusion`` command in a process of its own, with further settings; what it printed."""
     program, *words = shlex.split(line)
     assert program == "lefusion"
     process = command(*words, *options(**settings), launcher=("-m", "lefusion_scripts.cli"), cwd=folder)
     assert process.returncode == 0, process.stderr[-3000:]
+    return process.stdout
 
 
 def assert_painted_inside_alone(output: Output, image: Path, label: np.ndarray, classes: dict[str, int]) -> None:
@@ -80,17 +81,16 @@ def means_by_class(output: Output) -> dict[str, float]:
 def test_livers_with_two_lesion_classes_by_the_commands_that_are_printed(tmp_path):
     save_livers(tmp_path / "data")
     names = 'tumour=1,cyst=2 --anatomy liver=3 --patient_regex "(liver_[0-9]+)"'
-    typed(f"lefusion prepare folder --images data/images --labels data/labels prepared --classes {names}", tmp_path)
-    bundle = "--bundle lefusion_emidec --config"
-    data, weights = "--dataset_dir prepared", "--weights runs/mine/checkpoints/model.pt"
-    both = '"[train_cpu,prepared/config.json]"'
-    typed(f"lefusion run training {bundle} {both} {data} --output_dir runs/mine", tmp_path, **FEW_STEPS)
+    line = f"lefusion prepare folder --images data/images --labels data/labels prepared --classes {names}"
+    told = typed(line, tmp_path).splitlines()
+    _, training, evaluation, generation = (text.strip() for text in told if text.startswith("  lefusion "))
+    assert "train_cpu" in training
+    typed(training, tmp_path, **FEW_STEPS)
     losses = scalars(tmp_path / "runs/mine/tensorboard", "train_loss")
     assert len(losses) == 6  # 12 lesions in batches of 4, twice
     assert np.isfinite(losses).all()
 
-    line = f"lefusion run evaluate {bundle} prepared/config.json {data} {weights} --output_dir runs/mine/evaluation"
-    typed(line, tmp_path, **SAMPLING)
+    typed(evaluation, tmp_path, **SAMPLING)
     with open(tmp_path / "runs/mine/evaluation/metrics.csv", newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert [row["class"] for row in rows] == ["tumour"] * 3 + ["cyst"] * 3
@@ -102,9 +102,7 @@ def test_livers_with_two_lesion_classes_by_the_commands_that_are_printed(tmp_pat
     label[ball(label.shape, (14, 20, 10), 6, CT_SPACING)] = TUMOUR
     label[ball(label.shape, (26, 22, 14), 5, CT_SPACING)] = CYST
     save_nifti(tmp_path / "mask.nii.gz", label, nib.load(healthy).affine)
-    typed(
-        f"lefusion generate {healthy} mask.nii.gz painted {bundle} prepared/config.json {weights}", tmp_path, **SAMPLING
-    )
+    typed(generation.replace("IMAGE", str(healthy)).replace("MASK", "mask.nii.gz"), tmp_path, **SAMPLING)
     output = Output(tmp_path / "painted", "liver_07_0000")
     assert_painted_inside_alone(output, healthy, label, {"tumour": TUMOUR, "cyst": CYST})
     painted = means_by_class(output)
