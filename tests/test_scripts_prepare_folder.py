@@ -109,6 +109,8 @@ def test_overlay_holds_what_was_given_and_proposed(prepared):
     low, high = livers["hu_window"]
     assert low < -19
     assert high > 130
+    presets = {name: list(part["presets"]) for name, part in livers["texture_presets"]["classes"].items()}
+    assert presets == {"tumour": ["dark", "bright"], "cyst": ["typical"]}  # all cysts are alike
     assert list(livers["texture_presets"]["classes"]) == list(livers["texture_weights"]) == ["tumour", "cyst"]
     assert (brains["spacing_mm"], brains["hu_window"]) == (None, None)
     assert brains["network_def#in_plane"]
@@ -132,9 +134,15 @@ def test_fingerprint_holds_every_proposal_with_its_reason(prepared):
     assert (fingerprint["cases"], fingerprint["normal_cases"], fingerprint["patients"]) == (8, 1, 7)
     assert fingerprint["oblique_cases"] == 1
     assert fingerprint["spacing_mm"]["z"]["50"] == 2.5
-    assert {"spacing_mm", "spatial_size", "hu_window", "val_fraction", "textures of cyst"} <= set(
-        fingerprint["proposals"]
-    )
+    assert {
+        "spacing_mm",
+        "crop_size",
+        "spatial_size",
+        "hu_window",
+        "batch_size",
+        "val_fraction",
+        "textures of cyst",
+    } <= set(fingerprint["proposals"])
     assert all(len(proposal["reason"]) > 10 for proposal in fingerprint["proposals"].values())
 
 
