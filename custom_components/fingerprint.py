@@ -103,11 +103,10 @@ def measure_case(case: str, patient: str, scan: Scan, label: np.ndarray, labels:
     values = scan.values()
     lesion = labels.lesion(label)
     instances, boxes = find_lesions(lesion, scan.affine)
-    counts = np.bincount(instances.ravel(), minlength=len(boxes) + 1)
     found = [
         _measure_lesion(number, box, scan, values, label, instances, labels, rng)
         for number, box in enumerate(boxes, start=1)
-        if counts[number] >= SPECK
+        if np.count_nonzero(instances[box] == number) >= SPECK
     ]
     sample = _sample(values.ravel(), rng)
     cosines = np.abs(scan.affine[:3, :3] / scan.spacing_mm).max(axis=0)

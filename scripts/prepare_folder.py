@@ -85,7 +85,7 @@ def prepare_folder(
     for finding in findings:
         print(f"left out: {finding.sentence}")
     if findings and strict:
-        raise InputError(f"--strict: {len(findings)} findings (listed above); nothing was written.")
+        raise InputError(f"--strict: {count(findings)}, listed above; nothing was written.")
     for lesion_class in meaning.names:
         if not any(case.has(lesion_class) for case in cases):
             raise InputError(f"no case has a lesion of class {lesion_class!r} (label {meaning.classes[lesion_class]}).")
@@ -115,7 +115,7 @@ def prepare_folder(
     commands = next_commands(plan, output)
     if findings:
         total = len(cases) + len(findings)
-        print(f"\n{len(findings)} findings, listed above; {len(cases)} of {total} files or pairs are used")
+        print(f"\n{count(findings)}, listed above; {len(cases)} of {total} files or pairs are used")
         sys.exit(INCOMPLETE)
     return {"bundle": plan.base, "commands": commands}
 
@@ -140,6 +140,11 @@ def fit_textures(plan: Plan, output: Path, presets: Path) -> tuple[dict[str, Pro
             reason += f"; {len(names[name])} groups would hardly differ in their means"
         textures[f"textures of {name}"] = Proposal(list(part["presets"]), reason)
     return textures, report.getvalue().rpartition("wrote ")[0]
+
+
+def count(findings: Sequence[Finding]) -> str:
+    """How many findings, in words."""
+    return f"{len(findings)} finding" + "s" * (len(findings) != 1)
 
 
 def read_labels(classes: Any, anatomy: Any, pairs: Sequence[CasePair]) -> LesionLabels:
