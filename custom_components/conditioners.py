@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from numbers import Real
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -192,7 +193,7 @@ class HistogramConditioner:
 
 def class_conditioners(
     classes: Sequence[str],
-    presets: str | Path,
+    presets: Mapping[str, Any] | str | Path,
     weights: Mapping[str, Mapping[str, float]] | None = None,
     perturbation: float = 0.1,
 ) -> dict[str, HistogramConditioner]:
@@ -200,9 +201,10 @@ def class_conditioners(
 
     Args:
         classes: the lesion classes.
-        presets: JSON file ``{"classes": {class: {"presets": {name: [...]}}}}``. A published cluster file works too: a
-            list of clusters, each with 16 numbers for every class, one after the other or as lists; they are named
-            control_1, control_2, ... by rising mean intensity of each class, and drawn alike.
+        presets: ``{"classes": {class: {"presets": {name: [...]}}}}``, or a JSON file of it; for one class its own part
+            is enough. A published cluster file works too: a list of clusters, each with 16 numbers for every class,
+            one after the other or as lists; they are named control_1, control_2, ... by rising mean intensity of each
+            class, and drawn alike.
         weights: class -> (name -> weight for ``random``); all names alike for a class that is not in it.
         perturbation: see :class:`HistogramConditioner`.
 
@@ -210,11 +212,12 @@ def class_conditioners(
         InputError: for a file that cannot be read or lacks a class, and as :class:`HistogramConditioner`.
     """
     try:
-        content = json.loads(Path(presets).read_text())
+        content = presets if isinstance(presets, Mapping) else json.loads(Path(presets).read_text())
         if isinstance(content, list):
             clusters = np.array(content, dtype=np.float64).reshape(len(content), len(classes), NUM_BINS)
             own, weights = {name: _named(clusters[:, channel]) for channel, name in enumerate(classes)}, None
         else:
+            content = content if len(classes) > 1 or "classes" in content else {"classes": {classes[0]: content}}
             own = {name: content["classes"][name]["presets"] for name in classes if name in content["classes"]}
     except (OSError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"cannot read texture presets by class from {presets}: {error!r}.") from error

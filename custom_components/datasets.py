@@ -18,7 +18,15 @@ from .errors import InputError, first_line
 from .labels import LesionLabels
 from .seeds import derive_seed
 
-__all__ = ["ReproducibleDataset", "find_cases", "list_cases", "require_cases", "split_by_patient", "with_lesions"]
+__all__ = [
+    "ReproducibleDataset",
+    "find_cases",
+    "list_cases",
+    "list_lesions",
+    "require_cases",
+    "split_by_patient",
+    "with_lesions",
+]
 
 SCAN_SUFFIXES = (".nii.gz", ".nii")
 
@@ -102,6 +110,27 @@ def with_lesions(cases: Sequence[dict[str, Any]], labels: LesionLabels) -> list[
         wanted = ", ".join(f"{name} = {value}" for name, value in labels.classes.items())
         raise InputError(f"none of the {len(cases)} label maps holds a lesion ({wanted}).")
     return found
+
+
+def list_lesions(cases: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One item for each lesion to learn from: its case's dictionary with ``lesion``, the lesion's number in it.
+
+    Args:
+        cases: dictionaries with ``lesions``, the numbers (see :func:`~custom_components.specs.find_lesions`) of the
+            lesions that fit the crop, as the preparation of a data set writes them to its datalist.
+
+    Raises:
+        InputError: where a case does not tell its lesions, or cases are given and none has a lesion.
+    """
+    items = []
+    for case in cases:
+        numbers = case.get("lesions")
+        if not isinstance(numbers, list) or not all(isinstance(number, int) and number > 0 for number in numbers):
+            raise InputError(f"case {case['case']} of the datalist lacks 'lesions', the numbers of its lesions.")
+        items += [{**case, "lesion": number} for number in numbers]
+    if cases and not items:
+        raise InputError(f"none of the {len(cases)} cases of the datalist has a lesion.")
+    return items
 
 
 def require_cases(cases: Sequence[dict[str, Any]], dataset_dir: str | Path) -> None:

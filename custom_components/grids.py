@@ -9,6 +9,7 @@ import numpy as np
 from scipy import ndimage
 
 __all__ = [
+    "box_extent",
     "covering_box",
     "crop_affine",
     "crop_axes",
@@ -55,6 +56,12 @@ def crop_axes(scan_affine: np.ndarray, spacing_mm: Sequence[float] | None) -> np
     if spacing_mm is not None:
         return np.diag(np.asarray(spacing_mm, dtype=np.float64))
     return (scan_affine @ nib.orientations.inv_ornt_aff(through_plane_last(scan_affine), (1, 1, 1)))[:3, :3]
+
+
+def box_extent(box: Sequence[slice], affine: np.ndarray, axes: np.ndarray) -> np.ndarray:
+    """Size (3,) of a volume's bounding box, turned to a crop's axes (3x3, see :func:`crop_axes`), in its voxels."""
+    voxels = np.array([part.stop - part.start for part in box])
+    return np.abs(np.linalg.solve(axes, affine[:3, :3])) @ voxels
 
 
 def crop_affine(

@@ -71,14 +71,14 @@ class LesionLabels:
         found = np.isin(label, [known[name] for name in self.centre_on])
         return found if found.any() else self.lesion(label)
 
-    def check(self, label: np.ndarray, role: str) -> None:
-        """Raises InputError where a label map holds an unknown value, or no lesion."""
+    def check(self, label: np.ndarray, role: str, lesion: bool = True) -> None:
+        """Raises InputError where a label map holds an unknown value, or, if it has to, no ``lesion``."""
         known = [0, *self.classes.values(), *self.anatomy.values()]
         strange = label[~np.isin(label, known)]
         if strange.size:
             allowed = ", ".join(str(value) for value in sorted(known)[:-1]) + f" and {max(known)}"
             raise InputError(f"{role} must hold {allowed} only, it holds {strange[0]:g}.")
-        if not self.lesion(label).any():
+        if lesion and not self.lesion(label).any():
             wanted = ", ".join(f"{name} = {value}" for name, value in self.classes.items())
             empty = "is empty" if not label.any() else f"holds no lesion ({wanted})"
             raise InputError(f"{role} {empty}.")

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from .conditioners import HistogramConditioner, histogram_mean
 from .errors import InputError
-from .grids import crop_axes
+from .grids import box_extent, crop_axes
 from .labels import LesionLabels
 from .seeds import derive_seed
 from .specs import CaseLesions, LesionSpec, box_centre_mm, read_lesions
@@ -174,8 +174,7 @@ def _crop_centre(
     """
     box, affine = lesions.boxes[number - 1], lesions.scan.affine
     axes = crop_axes(affine, spacing_mm)
-    voxels = np.array([part.stop - part.start for part in box])
-    extent = np.abs(np.linalg.solve(axes, affine[:3, :3])) @ voxels
+    extent = box_extent(box, affine, axes)
     size = np.array(spatial_size)
     if (extent > size + 1e-3).any():
         step = np.sqrt((axes**2).sum(axis=0))

@@ -23,6 +23,7 @@ __all__ = [
     "newest_change",
     "read_label",
     "read_mask",
+    "read_nifti",
     "read_scan",
     "write_scan",
 ]
@@ -80,7 +81,7 @@ def read_scan(path: str | Path) -> Scan:
 
 @lru_cache(maxsize=1)
 def _read_cached(path: Path, changed: float) -> Scan:
-    return _read_dicom(path) if path.is_dir() else _read_nifti(path, "image")
+    return _read_dicom(path) if path.is_dir() else read_nifti(path, "image")
 
 
 def newest_change(path: Path) -> float:
@@ -88,7 +89,8 @@ def newest_change(path: Path) -> float:
     return max((p.stat().st_mtime for p in path.iterdir()), default=0) if path.is_dir() else path.stat().st_mtime
 
 
-def _read_nifti(path: Path, role: str) -> Scan:
+def read_nifti(path: Path, role: str) -> Scan:
+    """Reads a NIfTI file, called by its ``role`` in the messages. Raises InputError as :func:`read_scan`."""
     if not path.name.endswith(SCAN_SUFFIXES):
         raise InputError(f"{role} {path} is neither NIfTI (.nii, .nii.gz) nor a folder with a DICOM series.")
     try:
@@ -178,7 +180,7 @@ def read_label(path: str | Path, scan: Scan, labels: LesionLabels, role: str = "
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{role} {path} does not exist or is not a file.")
-    label = _read_nifti(path, role)
+    label = read_nifti(path, role)
     check_same_grid(label, scan, role)
     values = label.values()
     labels.check(values, f"{role} {path}")

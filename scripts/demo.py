@@ -60,7 +60,7 @@ def demo(output_dir: str = "demo_output", bundle: str = "lefusion_lidc", seed: i
     write_atomically(
         picture, lambda path: save_texture_grid(scan.values(), painted, masks, scan.affine, shown, path, width_mm)
     )
-    unit = "HU" if "hu_window" in parser else "units of the scan"
+    unit = "HU" if parser.get("hu_window") is not None else "units of the scan"
     print(
         f"\n{'lesion':14s}{'size':>10s}{'before':>10s}" + "".join(f"{t:>14s}" for t in textures) + f"   (mean, {unit})"
     )

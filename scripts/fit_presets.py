@@ -19,13 +19,14 @@ from scipy.cluster.vq import ClusterError, kmeans2, vq
 from scipy.stats import spearmanr
 from tqdm import tqdm
 
-from custom_components.conditioners import NUM_BINS, lesion_histogram
+from custom_components.conditioners import NUM_BINS, histogram_mean, lesion_histogram
 from custom_components.datasets import list_cases
 from custom_components.errors import InputError, as_flag
 from custom_components.files import write_atomically
-from lefusion_scripts.run import bundle_root
+from lefusion_scripts.run import bundle_root, config_files
 
 RESTARTS = 50
+LEAST_DIFFERENCE = 0.1  # a twentieth of [-1, 1], between the means of neighbouring presets where there is a choice
 RANK_OF_SCORE = {1: 0, 2: 0, 3: 1, 4: 1, 5: 2}  # texture score: 1 ground glass, 3 part-solid, 5 solid
 
 
@@ -125,17 +126,26 @@ def fit_class(
     transform: Compose,
     window: Sequence[float],
     channel: int,
-    names: Sequence[str],
+    choices: Sequence[Sequence[str]],
     seed: int,
     data: str,
     unit: str,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Presets of one lesion class as they go into the file, and the report on both parts of the split."""
+    """Presets of one lesion class as they go into the file, and the report on both parts of the split.
+
+    Of several ``choices`` of names it is the first whose clusters differ from their neighbours, or the last.
+    """
     lesions = {part: read_lesions(split[part], transform, window, channel) for part in split}
     count = len(lesions["training"]["histograms"])
-    if len(np.unique(lesions["training"]["histograms"], axis=0)) < len(names):
-        raise InputError(f"{count} training lesions are too few for {len(names)} clusters.")
-    centres = cluster(lesions["training"]["histograms"], len(names), seed)
+    different, centres = len(np.unique(lesions["training"]["histograms"], axis=0)), np.zeros((0, NUM_BINS))
+    for names in choices:
+        if different < len(names):
+            if names is choices[-1]:
+                raise InputError(f"{count} training lesions are too few for {len(names)} clusters.")
+            continue
+        centres = cluster(lesions["training"]["histograms"], len(names), seed)
+        if (np.diff([histogram_mean(centre) for centre in centres]) >= LEAST_DIFFERENCE).all():
+            break
     report = {part: compare(lesions[part], centres, 1 if unit == "mean_hu" else 3) for part in split}
     centres = np.round(centres / centres.sum(axis=1, keepdims=True), 6)
     centres[range(len(names)), centres.argmax(axis=1)] += 1 - centres.sum(axis=1)
@@ -160,6 +170,8 @@ def fit_presets(
     seed: int = 0,
     bundle: str = "lefusion_lidc",
     overwrite: bool = False,
+    config: str | Sequence[str] = (),
+    fallbacks: Sequence[Sequence[str]] = (),
 ) -> dict[str, Any]:
     """Cluster the training lesions' texture histograms and write the centres as named presets.
 
@@ -179,6 +191,9 @@ def fit_presets(
         seed: of the k-means starts.
         bundle: name or folder of the bundle whose training transforms read the data.
         overwrite: replace an existing output.
+        config: overlays over the bundle's training config, see ``lefusion run``.
+        fallbacks: fewer names, for a class whose neighbouring presets would differ in their means by less than a
+            twentieth of the window.
 
     Returns:
         ``training`` and ``validation`` (for several classes: class -> these), each with ``count``, ``scored``,
@@ -191,21 +206,21 @@ def fit_presets(
         InputError: for an existing output without ``overwrite``, names that do not fit the classes, an empty
             window, data that cannot be read, or fewer different lesions than clusters.
     """
-    configs = bundle_root(bundle) / "configs"
-    config, shipped = configs / "train.json", configs / "texture_presets.json"
+    root = bundle_root(bundle)
+    shipped = root / "configs" / "texture_presets.json"
     target = shipped if output is None else Path(output)
-    if not config.is_file():
+    if not (root / "configs" / "train.json").is_file():
         raise InputError(f"bundle {bundle} has no configs/train.json.")
     if target.exists() and not as_flag(overwrite, "overwrite"):
         raise InputError(f"output {target} exists: pass overwrite to replace it, or another output.")
     parser = ConfigParser()
-    parser.read_config(str(config))
+    parser.read_config(config_files(root, "training", config))
     classes = list(parser.get("lesion_classes", {"lesion": 1}))
     names = names_by_class(names, classes, shipped)
     if hu_window is not None:
         if len(hu_window) != 2 or not hu_window[0] < hu_window[1]:
             raise InputError(f"hu_window must be two rising numbers, got {hu_window!r}.")
-        if "hu_window" not in parser:
+        if parser.get("hu_window") is None:
             raise InputError(f"bundle {bundle} has no hu_window.")
         parser["hu_window"] = list(hu_window)
     if val_fraction is not None:
@@ -217,7 +232,7 @@ def fit_presets(
         for part, section in (("training", "train"), ("validation", "validate"))
     }
     transform = Compose(parser.get_parsed_content("load_and_normalise"))
-    in_hu = "hu_window" in parser
+    in_hu = parser.get("hu_window") is not None
     window, unit = (parser["hu_window"], "mean_hu") if in_hu else ((-1, 1), "mean")
     source = Path(dataset_dir).resolve()
     source = source if source.is_dir() else source.parent
@@ -225,8 +240,12 @@ def fit_presets(
     if parser.get("val_patients"):
         held_out = f"without {', '.join(parser['val_patients'])}"
     data = f"training part of {source.name}, {held_out}" + (f", HU window {[*window]}" if in_hu else "")
+
+    def shorter(own: Sequence[str]) -> list[Sequence[str]]:
+        return [others for others in fallbacks if len(others) < len(own)]
+
     fits = {
-        name: fit_class(split, transform, window, channel, names[name], seed, data, unit)
+        name: fit_class(split, transform, window, channel, [names[name], *shorter(names[name])], seed, data, unit)
         for channel, name in enumerate(classes)
     }
 
@@ -234,6 +253,7 @@ def fit_presets(
     single = len(classes) == 1
     content |= fits[classes[0]][0] if single else {"classes": {name: found for name, (found, _) in fits.items()}}
     write_atomically(target, lambda path: path.write_text(json.dumps(content, indent=2) + "\n"))
+    names = {name: list(found["presets"]) for name, (found, _) in fits.items()}
     for name, (_, report) in fits.items():
         title = "" if single else f"{name}, "
         print_report(f"{title}training", report["training"], names[name], unit.replace("_hu", " HU"))

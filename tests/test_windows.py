@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from custom_components.errors import InputError
-from custom_components.windows import FixedWindow, PercentileWindow
+from custom_components.windows import FixedWindow, PercentileWindow, choose_window
 
 
 def test_fixed_window_is_the_same_for_every_scan():
@@ -40,3 +40,21 @@ def test_percentiles_that_do_not_rise_within_0_and_100_are_refused(percentiles):
 def test_scan_without_contrast_is_told():
     with pytest.raises(InputError, match=r"the scan has the same value, 7, nearly everywhere around the lesion"):
         PercentileWindow()(np.append(np.full(1000, 7.0), 9.0))
+
+
+def test_headroom_widens_the_window_on_both_sides_by_a_share_of_it():
+    values = np.arange(101.0)
+    assert PercentileWindow(10, 60)(values) == (10, 60)
+    assert PercentileWindow(10, 60, headroom=0.2)(values) == (0, 70)
+    with pytest.raises(InputError, match="intensity_headroom must not be negative"):
+        PercentileWindow(headroom=-0.1)
+
+
+def test_window_is_chosen_by_the_setting_that_is_not_null():
+    assert choose_window([-40, 150], None)(np.zeros(3)) == (-40, 150)
+    assert choose_window(None, [0, 100], 0.5)(np.array([0.0, 10.0])) == (-5, 15)
+    for settings in ((None, None), ([-40, 150], [1, 99])):
+        with pytest.raises(InputError, match="one of hu_window and intensity_percentiles must be null"):
+            choose_window(*settings)
+    with pytest.raises(InputError, match="hu_window must be two rising numbers"):
+        choose_window([1, 2, 3])

@@ -3,7 +3,7 @@
 from .histogram import LesionHistogramd, RandDropConditiond
 from .label_map import FillRegionsd, LesionMasksd, OrientSlicesd, ScaleToWindowd
 from .lesion_crop import RandCropToLesiond
-from .lesion_grid import LesionCropd, read_crop
+from .lesion_grid import LesionCropd, RealLesionCropd, read_crop
 from .mask_grid import ControlSphered, MaskTargetCropd, RandMaskCropd
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "RandCropToLesiond",
     "RandDropConditiond",
     "RandMaskCropd",
+    "RealLesionCropd",
     "ScaleToWindowd",
     "read_crop",
 ]
