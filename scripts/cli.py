@@ -19,6 +19,7 @@ from .evaluate_masks import evaluate_masks
 from .evaluate_texture import evaluate_texture
 from .fit_presets import fit_presets
 from .fit_sphere_radii import fit_sphere_radii
+from .gallery import gallery
 from .import_weights import import_weights
 from .prepare_lidc_masks import prepare_lidc_masks
 from .run import draw_masks, generate, run
@@ -34,6 +35,7 @@ COMMANDS = {
     "evaluate_texture": evaluate_texture,
     "fit_presets": fit_presets,
     "fit_sphere_radii": fit_sphere_radii,
+    "gallery": gallery,
     "generate": generate,
     "import_weights": import_weights,
     "prepare": {"lidc_masks": prepare_lidc_masks},
