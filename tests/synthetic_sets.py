@@ -172,7 +172,7 @@ def small_set(root: Path, cases: int = 3, **options: Any) -> Path:
         sites = [((5, 5, 3), rng.uniform(1, 3.4)), ((17, 8, 5), rng.uniform(1, 3)), ((11, 16, 8), rng.uniform(1, 3))]
         instances = balls(shape, sites[: 1 + n % 3])
         image = np.where(instances > 0, 40, -800).astype(np.int16)
-        textures = ("solid", "part_solid", "ground_glass")[n % 3 :] + ("solid", "none")
+        textures = [*("solid", "part_solid", "ground_glass")[n % 3 :], "solid", "none"]
         records.append(add_case(root, f"scan_{n:04d}_s1", image, instances, textures=textures, **options))
     finish_set(root, records)
     return root

@@ -70,7 +70,7 @@ def test_page_fits_the_screen_and_the_filter_leaves_what_was_chosen(tmp_path, pa
     seen = json.loads(html.unescape(re.search("<title>(.*?)</title>", dom)[1]))
     assert seen["sizes"][0] == width
     assert seen["sizes"][1] <= width
-    # The four cases hold solid; solid and part-solid...: two of them hold ground glass.
+    # Only the second and the third case hold a lesion of ground glass.
     assert (seen["all"], seen["filtered"], seen["told"]) == (4, 2, "2 of 4 shown")
 
 

@@ -96,13 +96,14 @@ def _figures(
     records: Sequence[Mapping[str, Any]], lesions: Sequence[Lesion], difference: float, failed: int
 ) -> list[tuple[str, str]]:
     """The numbers at the top: value and what it counts."""
-    figures = [
-        (str(len(records)), "cases"),
-        (str(len({record.get("scan") for record in records})), "scans"),
-        (str(len({(lesion.case, lesion.number) for lesion in lesions})), "lesions"),
-        (f"{difference:g}", "largest change outside the masks"),
-    ]
-    return [*figures, (str(failed), "cases failed")] if failed else figures
+    counts = {
+        "case": len(records),
+        "scan": len({record.get("scan") for record in records}),
+        "lesion": len({(lesion.case, lesion.number) for lesion in lesions}),
+        "failure": failed,
+    }
+    figures = [(str(n), name if n == 1 else f"{name}s") for name, n in counts.items() if n or name != "failure"]
+    return [*figures, (f"{difference:g}", "largest change outside the masks")]
 
 
 def _summary_row(part: TextureSummary, total: int, colours: Mapping[str, str]) -> dict[str, Any]:

@@ -41,9 +41,8 @@ def embed(path: str | Path, max_bytes: int, width: int = WIDTH) -> Picture:
         # WebP holds at most 16383 pixels along a side.
         height = min(max(1, round(picture.height * width / picture.width)), 16383)
         stream = io.BytesIO()
-        picture.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3.0).save(
-            stream, "WEBP", quality=QUALITY
-        )
+        smaller = picture.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3.0)
+        smaller.save(stream, "WEBP", quality=QUALITY)
         if stream.tell() <= max_bytes or width <= 64:
             data = base64.b64encode(stream.getvalue()).decode()
             return Picture(f"data:image/webp;base64,{data}", width, height)
