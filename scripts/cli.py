@@ -17,6 +17,7 @@ from .demo import demo
 from .evaluate_contrast import evaluate_contrast
 from .evaluate_masks import evaluate_masks
 from .evaluate_texture import evaluate_texture
+from .export_dicom import export_dicom
 from .fit_presets import fit_presets
 from .fit_sphere_radii import fit_sphere_radii
 from .gallery import gallery
@@ -33,6 +34,7 @@ COMMANDS = {
     "evaluate_contrast": evaluate_contrast,
     "evaluate_masks": evaluate_masks,
     "evaluate_texture": evaluate_texture,
+    "export": {"dicom": export_dicom},
     "fit_presets": fit_presets,
     "fit_sphere_radii": fit_sphere_radii,
     "gallery": gallery,
