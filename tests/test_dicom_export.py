@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import highdicom
 import nibabel as nib
 import numpy as np
+import pydicom
 import pytest
-
-pydicom = pytest.importorskip("pydicom")
-highdicom = pytest.importorskip("highdicom")
-
 from dicom_series import ORIENTATIONS, UNUSED, paint_set, write_series
 from pydicom.uid import (
     CTImageStorage,

@@ -5,13 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import nibabel as nib
 import numpy as np
 import pytest
-
-pytest.importorskip("pydicom")
-pytest.importorskip("highdicom")
-
-import nibabel as nib
 from dicom_series import paint_set, write_series
 from synthetic_sets import small_set
 
