@@ -124,6 +124,10 @@ def test_lesions_are_stored_as_the_scanner_stores(tmp_path, storage):
     for item in slices:
         assert item.file_meta.TransferSyntaxUID == first.file_meta.TransferSyntaxUID
         assert (item.BitsStored, item.PixelRepresentation) == (first.BitsStored, first.PixelRepresentation)
+        if storage.get("signed"):  # the sign fills the bits beyond those stored
+            numbers = words(item).astype("<u2").view("<i2") + storage["intercept"]
+            k = sorted(slices, key=lambda s: s.ImagePositionPatient[2]).index(item)
+            np.testing.assert_array_equal(numbers, np.asarray(volume(root, "image").dataobj)[:, :, k].T)
         if storage.get("bits") == 12 and not storage.get("signed"):
             assert (words(item) & UNUSED == UNUSED).all()
         if "LargestImagePixelValue" in storage and item.InstanceNumber in (3, 4, 6, 7, 8):
@@ -304,6 +308,8 @@ def test_source_is_found_in_the_input_or_is_the_input(tmp_path):
     record = {"case": "a_s1", "source": "a"}
     assert find_source(record, tmp_path / "in") == tmp_path / "in" / "a"
     assert find_source(record, tmp_path / "in" / "a") == tmp_path / "in" / "a"
+    (tmp_path / "in" / "datalist.json").write_text("[]")
+    assert find_source(record, tmp_path / "in" / "datalist.json") == tmp_path / "in" / "a"
     with pytest.raises(InputError, match=r"case a_s1: its source a is not in .*--source"):
         find_source(record, tmp_path)
 

@@ -42,13 +42,14 @@ class ExportedCase:
 
 
 def find_source(record: Mapping[str, Any], base: str | Path) -> Path:
-    """A case's source: a path relative to the input of the synthesis, or that input itself where it was one scan.
+    """A case's source: a path relative to the input of the synthesis (to its folder, where that is a file), or that
+    input itself where it was one scan.
 
     Raises:
         InputError: where it is not there.
     """
     base, source = Path(str(base)), str(record["source"])
-    candidates = [base / source]
+    candidates = [(base.parent if base.is_file() else base) / source]
     if Path(source).name == base.name:
         candidates.append(base)
     for path in candidates:

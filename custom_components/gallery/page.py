@@ -122,9 +122,9 @@ def _summary_row(part: TextureSummary, total: int, colours: Mapping[str, str]) -
 
 
 def _spread(values: np.ndarray, name: Any) -> str:
-    """Median and range."""
-    if not len(values):
-        return "none asked for"
+    """Median and range; only the value where there is one."""
+    if len(values) < 2:
+        return name(values[0]) if len(values) else "none asked for"
     return f"{name(np.median(values))} ({name(values.min())} to {name(values.max())})"
 
 
