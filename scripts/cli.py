@@ -17,8 +17,10 @@ from .demo import demo
 from .evaluate_contrast import evaluate_contrast
 from .evaluate_masks import evaluate_masks
 from .evaluate_texture import evaluate_texture
+from .export_dicom import export_dicom
 from .fit_presets import fit_presets
 from .fit_sphere_radii import fit_sphere_radii
+from .gallery import gallery
 from .import_weights import import_weights
 from .prepare_folder import prepare_folder
 from .prepare_lidc_masks import prepare_lidc_masks
@@ -33,8 +35,10 @@ COMMANDS = {
     "evaluate_contrast": evaluate_contrast,
     "evaluate_masks": evaluate_masks,
     "evaluate_texture": evaluate_texture,
+    "export": {"dicom": export_dicom},
     "fit_presets": fit_presets,
     "fit_sphere_radii": fit_sphere_radii,
+    "gallery": gallery,
     "generate": generate,
     "import_weights": import_weights,
     "prepare": {"folder": prepare_folder, "lidc_masks": prepare_lidc_masks},
