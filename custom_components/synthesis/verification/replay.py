@@ -1,0 +1,45 @@
+"""A case made again from its own sidecar."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ...errors import InputError
+from ...files import file_hash
+from ..records import read_manifest
+from .findings import Finding
+
+__all__ = ["check_replay"]
+
+COMPARED = ("image", "label", "instances")
+
+
+def check_replay(
+    root: str | Path, case: str, output_dir: str | Path, source: str | Path | None = None
+) -> list[Finding]:
+    """Makes a case again from its sidecar and compares image, label map and instances byte for byte.
+
+    The bytes are the same on the same hardware with the same versions of the libraries, which the sidecar names.
+
+    Args:
+        root: folder of the set.
+        case: its name.
+        output_dir: empty folder, in which the case is made.
+        source: the input that the set was made from, where it lies elsewhere now.
+
+    Raises:
+        InputError: for an unknown case, and where it cannot be made again.
+    """
+    from ..runner import replay_case  # brings the networks with it, which no other check needs
+
+    root = Path(str(root))
+    record = next((record for record in read_manifest(root) if record["case"] == case), None)
+    if record is None:
+        raise InputError(f"{root} has no case {case!r}.")
+    made = replay_case(root, case, output_dir, source)
+    return [
+        Finding(record["files"][role], "is another file than what its sidecar gives when it is made again.", case)
+        for role in COMPARED
+        if not (root / record["files"][role]).is_file()
+        or file_hash(made[role]) != file_hash(root / record["files"][role])
+    ]
