@@ -16,7 +16,7 @@ from .errors import InputError
 from .grids import crop_axes
 from .labels import LesionLabels
 from .seeds import derive_seed
-from .specs import CaseLesions, LesionSpec, box_centre_mm, read_lesions
+from .specs import CaseLesions, LesionSpec, box_centre_mm, lesions_of
 from .transforms import read_crop
 from .volumes import check_scan, read_scan
 from .windows import FixedWindow, Window
@@ -45,7 +45,8 @@ def plan_lesions(
 
     Args:
         cases: dictionaries with ``image`` and ``label`` paths and a unique ``case`` name; a case's own
-            ``lesion_texture`` takes precedence.
+            ``lesion_texture`` takes precedence. ``lesions``, a :class:`~custom_components.specs.CaseLesions` whose scan
+            has been checked, is used in place of the files.
         conditioner: makes histograms of texture requests, one for all classes or one for each.
         texture: one request for all lesions (a name, ``random``, ``none``, 16 numbers, or a dictionary with one of
             these for each class), or a list with one request for each lesion of every case, from the feet to the
@@ -61,7 +62,8 @@ def plan_lesions(
         replay: a sidecar written earlier, whose textures and seeds are used again.
 
     Returns:
-        One dictionary per lesion (classes painted jointly are one): ``image``, ``label``, ``specs``, ``index``.
+        One dictionary per lesion (classes painted jointly are one): ``image``, ``label``, ``specs``, ``index``, and the
+        case's ``lesions`` where it has them.
 
     Raises:
         InputError: for the first thing that is wrong.
@@ -85,8 +87,9 @@ def plan_lesions(
     earlier = _read_replay(replay) if replay else None
     items: list[dict[str, Any]] = []
     for case in tqdm(cases, desc="checking", disable=len(cases) < 5):
-        check_scan(read_scan(case["image"]), air_below)
-        lesions = read_lesions(case["image"], case["label"], labels)
+        if "lesions" not in case:  # before the label is looked at
+            check_scan(read_scan(case["image"]), air_below)
+        lesions = lesions_of(case, labels)
         requests = _requests(case.get("lesion_texture", texture), len(lesions.boxes), case["case"])
         if earlier is not None and len(earlier) != len(lesions.boxes):
             raise InputError(
@@ -131,7 +134,8 @@ def plan_lesions(
                         window=(low, high),
                     )
                 )
-            items.append({"image": case["image"], "label": case["label"], "specs": specs, "index": len(items)})
+            files = {key: case[key] for key in ("image", "label", "lesions") if key in case}
+            items.append({**files, "specs": specs, "index": len(items)})
     return items
 
 
