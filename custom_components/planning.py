@@ -21,7 +21,7 @@ from .transforms import read_crop
 from .volumes import check_scan, read_scan
 from .windows import FixedWindow, Window
 
-__all__ = ["plan_lesions"]
+__all__ = ["check_texture", "plan_lesions"]
 
 # A texture's name, a histogram, or one of these for each class; for all lesions, or a list with one for each.
 Texture = str | Sequence[float] | Mapping[str, Any] | Sequence[Any] | None
@@ -80,10 +80,7 @@ def plan_lesions(
             if name not in known:
                 raise InputError(f"contrasts name {name!r}; known: {', '.join(known)}.")
     for case in cases:
-        request = case.get("lesion_texture", texture)
-        for part in request if _is_per_lesion(request) else [request]:
-            for name, own in _by_class(part, labels.names).items():
-                conditioners[name].check_request(own)
+        check_texture(case.get("lesion_texture", texture), conditioners, labels)
     earlier = _read_replay(replay) if replay else None
     items: list[dict[str, Any]] = []
     for case in tqdm(cases, desc="checking", disable=len(cases) < 5):
@@ -137,6 +134,18 @@ def plan_lesions(
             files = {key: case[key] for key in ("image", "label", "lesions") if key in case}
             items.append({**files, "specs": specs, "index": len(items)})
     return items
+
+
+def check_texture(
+    request: Texture, conditioner: HistogramConditioner | Mapping[str, HistogramConditioner], labels: LesionLabels
+) -> None:
+    """Raises InputError where a texture request, of all lesions or a list with one for each, names what is not known.
+
+    Arguments as :func:`plan_lesions`.
+    """
+    for part in request if _is_per_lesion(request) else [request]:
+        for name, own in _by_class(part, labels.names).items():
+            (conditioner[name] if isinstance(conditioner, Mapping) else conditioner).check_request(own)
 
 
 def _check_names(cases: Sequence[dict[str, Any]]) -> None:

@@ -37,6 +37,7 @@ from custom_components.handlers import saver
 from custom_components.inferers import LesionInpaintingInferer
 from custom_components.networks import HistogramUNet
 from custom_components.planning import plan_lesions
+from custom_components.specs import read_lesions
 from custom_components.transforms import LesionCropd
 
 BUNDLE = BUNDLES / "lefusion_lidc"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from monai.bundle import ConfigParser
 from ..bundle_configs import bundle_root, check_overrides, config_files
 from ..errors import InputError
 from ..files import file_hash
+from ..labels import LesionLabels
 
 __all__ = ["BundleEngine"]
 
@@ -71,8 +73,19 @@ class BundleEngine:
         self.loaded["network"].eval()
         self.loaded["network_def"].check_size(self.value("spatial_size"))
 
-    def evaluate(self, saver: Mapping[str, Any], **held: Any) -> Any:
-        """Runs the evaluator with the config's own saver, changed by ``saver``, and returns that saver.
+    @property
+    def modality(self) -> str:
+        """Of the images it paints into, as its metadata tells."""
+        metadata = json.loads((self.root / "configs" / "metadata.json").read_text())
+        return str(metadata.get("network_data_format", {}).get("inputs", {}).get("image", {}).get("modality", "n/a"))
+
+    @property
+    def labels(self) -> LesionLabels:
+        """The meaning of its label maps."""
+        return self.value("labels", LesionLabels())
+
+    def evaluate(self, saver: Mapping[str, Any], **held: Any) -> None:
+        """Runs the evaluator with the config's own saver, changed by ``saver``.
 
         Args:
             saver: arguments of the saver, ``_target_`` among them, in place of the config's.
@@ -82,10 +95,12 @@ class BundleEngine:
             self.parser[key] = component
         for key, argument in saver.items():
             self.parser[f"saver#{key}"] = argument
-        made = self.value("saver")
-        if made.items:
-            self.value("evaluator").run()
-        return made
+        try:
+            if self.value("saver").items:
+                self.value("evaluator").run()
+        finally:  # nothing of the group stays in memory
+            for key in held:
+                self.parser[key] = ()
 
     def weights(self) -> dict[str, str]:
         """Name and SHA-256 of the weights file.

@@ -24,7 +24,17 @@ SETS: dict[str, dict[str, Any]] = {
 }
 # Keys of the bundles' configs that the synthesis sets itself, and the option that stands for each.
 OWN_KEYS = ("image", "mask", "dataset_dir", "output_dir", "overwrite", "resume", "replay", "bundle_root")
-OWN_MASK_KEYS = ("image", "organ", "organ_labels", "grid", "spheres", "coordinates", "num_random", "radius_mm", "samples")
+OWN_MASK_KEYS = (
+    "image",
+    "organ",
+    "organ_labels",
+    "grid",
+    "spheres",
+    "coordinates",
+    "num_random",
+    "radius_mm",
+    "samples",
+)
 
 
 @dataclass(frozen=True)
@@ -123,16 +133,16 @@ def read_options(**given: Any) -> SynthesisOptions:
     own, masks_own = _split_overrides(given.get("overrides", {}))
     numbers = {"cases_per_scan": 1, "batch_size": 4, "group_size": 4, "threads": 1}
     options = SynthesisOptions(
-        input=str(given["input"]),
-        output=str(given["output"]),
-        organ_mask=_text(given.get("organ_mask")),
+        input=_path(given["input"]),
+        output=_path(given["output"]),
+        organ_mask=_path(given.get("organ_mask")),
         organ_labels=_labels(given.get("organ_labels")),
         bundle=str(given.get("bundle", "lefusion_lidc")),
         config=_words(given.get("config", ())),
         masks=masks,
         mask_bundle=str(given.get("mask_bundle", "diffmask")),
         mask_config=_words(given["mask_config"]) if "mask_config" in given else None,
-        library=_text(given.get("library")),
+        library=_path(given.get("library")),
         set=chosen,
         lesions=lesions,
         radius_mm=_radii(given.get("radius")),
@@ -146,7 +156,7 @@ def read_options(**given: Any) -> SynthesisOptions:
         mask_overrides=masks_own,
         **{key: _whole(key, given.get(key, default)) for key, default in numbers.items()},
     )
-    source, target = Path(options.input).resolve(), Path(options.output).resolve()
+    source, target = Path(options.input), Path(options.output)
     if source == target or source in target.parents:
         raise InputError(f"output {options.output} lies within the input {options.input}: it would be taken for scans.")
     return options
@@ -221,7 +231,9 @@ def _texture(value: Any) -> tuple[Any, dict[str, float] | None]:
         try:
             weights[name.strip()] = float(weight)
         except ValueError as error:
-            raise InputError(f"texture must be a name or weights such as solid:75,part_solid:25, got {value!r}.") from error
+            raise InputError(
+                f"texture must be a name or weights such as solid:75,part_solid:25, got {value!r}."
+            ) from error
     return "random", weights
 
 
@@ -239,7 +251,9 @@ def _split_overrides(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str
 
 def _whole(key: str, value: Any, least: int | None = 1) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or (least is not None and value < least):
-        raise InputError(f"{key} must be a whole number{'' if least is None else f' of at least {least}'}, got {value!r}.")
+        raise InputError(
+            f"{key} must be a whole number{'' if least is None else f' of at least {least}'}, got {value!r}."
+        )
     return value
 
 
@@ -258,5 +272,5 @@ def _words(value: Any) -> tuple[str, ...]:
     return tuple(str(part) for part in value)
 
 
-def _text(value: Any) -> str | None:
-    return None if value is None else str(value)
+def _path(value: Any) -> str | None:
+    return None if value is None else str(Path(str(value)).absolute())

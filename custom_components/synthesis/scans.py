@@ -53,11 +53,18 @@ def find_scans(source: str | Path, labelled: bool = False) -> list[SourceScan]:
         base = root if root.is_dir() else root.parent
         cases = list_cases(root, labelled)
         scans = [
-            SourceScan(_joined(case.get("group"), case["case"]), case["image"], _relative(case["image"], base), case.get("label"))
+            SourceScan(
+                _joined(case.get("group"), case["case"]),
+                case["image"],
+                _relative(case["image"], base),
+                case.get("label"),
+            )
             for case in cases
         ]
     elif labelled:
-        raise InputError(f"input {root} has no label maps: it is neither a folder with images/ and labels/ nor a datalist.")
+        raise InputError(
+            f"input {root} has no label maps: it is neither a folder with images/ and labels/ nor a datalist."
+        )
     elif root.is_file() or _holds_dicom(root):
         scans = [SourceScan(case_name(root), str(root), root.name)]
     else:
@@ -92,7 +99,9 @@ def find_organs(scans: Sequence[SourceScan], organ_mask: str | Path) -> dict[str
     found = {}
     for scan in scans:
         stem = Path(scan.relative).parent / case_name(scan.relative)
-        places = [root / f"{name}{suffix}" for name in (scan.name, stem.as_posix(), stem.name) for suffix in SCAN_SUFFIXES]
+        places = [
+            root / f"{name}{suffix}" for name in (scan.name, stem.as_posix(), stem.name) for suffix in SCAN_SUFFIXES
+        ]
         organ = next((place for place in places if place.is_file()), None)
         if organ is not None:
             found[scan.name] = str(organ)
