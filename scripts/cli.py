@@ -22,6 +22,7 @@ from .fit_sphere_radii import fit_sphere_radii
 from .import_weights import import_weights
 from .prepare_lidc_masks import prepare_lidc_masks
 from .run import draw_masks, generate, run
+from .synthesize import synthesize
 from .verify import verify
 from .write_phantoms import write_phantoms
 
@@ -39,6 +40,7 @@ COMMANDS = {
     "import_weights": import_weights,
     "prepare": {"lidc_masks": prepare_lidc_masks},
     "run": run,
+    "synthesize": synthesize,
     "verify": verify,
     "write_phantoms": write_phantoms,
 }

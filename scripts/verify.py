@@ -18,7 +18,7 @@ def verify(set_dir: str, source: str | None = None, replay: str | None = None, p
     Args:
         set_dir: folder that ``lefusion synthesize`` wrote.
         source: the input that the set was made from, where it lies elsewhere now.
-        replay: a case to make again from its sidecar and compare byte for byte, in place of the other checks.
+        replay: a case to make again and compare byte for byte, in place of the other checks.
         progress: show a bar over the cases.
 
     Raises:

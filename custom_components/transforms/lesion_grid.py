@@ -14,7 +14,7 @@ from monai.transforms import MapTransform
 from ..conditioners import NUM_BINS
 from ..grids import covering_box, crop_affine, resample, shifted
 from ..labels import LesionLabels
-from ..specs import CaseLesions, LesionSpec, read_lesions
+from ..specs import CaseLesions, LesionSpec, lesions_of
 
 __all__ = ["LesionCropd", "read_crop"]
 
@@ -80,8 +80,9 @@ class LesionCropd(MapTransform):
         histograms = np.zeros((len(self.labels.classes), NUM_BINS), dtype=np.float32)
         for spec in specs:
             histograms[self.labels.names.index(spec.lesion_class)] = spec.histogram
+        loaded = {"lesions": out.pop("lesions")} if "lesions" in out else {}
         for key in self.key_iterator(out):
-            lesions = read_lesions(out[key], out[self.mask_key], self.labels)
+            lesions = lesions_of({**loaded, "image": out[key], "label": out[self.mask_key]}, self.labels)
             image, _, affine = read_crop(lesions, specs[0].crop_centre_mm, self.spatial_size, self.spacing_mm)
             shares = self._shares(lesions, specs[0].lesion, affine)
             # A lesion thinner than the crop's voxels never fills half of one: keep its fullest voxels.

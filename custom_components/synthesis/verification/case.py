@@ -65,8 +65,9 @@ def check_case(
 
 
 def source_path(origin: Path, record: Mapping[str, Any]) -> Path:
-    """Where the source of a case lies: below the input folder, or it is the input itself."""
-    return origin if origin.is_file() or origin.name == record["source"] else origin / record["source"]
+    """Where the source of a case lies: beside a datalist, below the input folder, or it is the input itself."""
+    path = (origin.parent if origin.is_file() else origin) / record["source"]
+    return origin if origin.name == record["source"] and not path.exists() else path
 
 
 def _whole_numbers(scans: Mapping[str, Scan]) -> tuple[dict[str, np.ndarray], list[tuple[str, str]]]:
