@@ -204,10 +204,13 @@ def synthesise(
         groups = [group for group in own if any(case.name in pending for case in group)]
         if groups:
             synthesis.load()
+        if processes.first and len(pending) < len(synthesis.cases):
+            print(f"{len(synthesis.cases) - len(pending)} of {len(synthesis.cases)} cases are complete already")
         failures: list[dict[str, str]] = []
         total = sum(case.name in pending for group in groups for case in group)
         words = "cases" if processes.count == 1 else f"cases of process 1 of {processes.count}"
-        with tqdm(total=total, desc=words, unit="case", disable=not (progress and processes.first)) as bar:
+        shown = progress and processes.first and total > 0
+        with tqdm(total=total, desc=words, unit="case", disable=not shown) as bar:
 
             def report(case: SyntheticCase, wrong: Exception | None) -> None:
                 if case.name not in pending:
