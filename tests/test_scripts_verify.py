@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from synthetic_sets import write_scans, write_set
+from recorded_sets import write_scans, write_set
 
 from lefusion_scripts import cli
 

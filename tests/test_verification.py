@@ -10,7 +10,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from synthetic_sets import write_scans, write_set
+from recorded_sets import write_scans, write_set
 
 from custom_components.errors import InputError
 from custom_components.files import file_hash

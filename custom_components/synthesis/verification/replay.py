@@ -47,11 +47,6 @@ def check_replay(
     sidecars = [read_sidecar(path) for path in (made["sidecar"], root / record["files"]["sidecar"])]
     differing = [key for key in TOLD if sidecars[0].get(key) != sidecars[1].get(key)]
     if differing:
-        found.append(
-            Finding(
-                record["files"]["sidecar"],
-                f"tells something else of {' and '.join(differing)} than is made again.",
-                case,
-            )
-        )
+        sentence = f"tells something else of {' and '.join(differing)} than the one that is made again."
+        found.append(Finding(record["files"]["sidecar"], sentence, case))
     return found
