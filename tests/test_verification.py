@@ -198,6 +198,13 @@ def test_record_that_lacks_something_is_found(copied, key):
     assert any(name == "manifest.jsonl" and "line 2" in sentence for name, sentence in findings(copied[0]))
 
 
+def test_lesion_that_lacks_something_in_the_manifest_is_found(copied):
+    records = read_manifest(copied[0])
+    del records[0]["lesions"][1]["texture"]
+    write_manifest(copied[0], records)
+    assert findings(copied[0])[0] == ("manifest.jsonl", "has a lesion without 'texture' in line 1.")
+
+
 def test_missing_or_wrong_document_of_the_layout_is_found(tmp_path):
     write_set(tmp_path / "set", write_scans(tmp_path / "scans"), "monai")
     edit(tmp_path / "set" / "datalist.json", lambda content: content.update(reference="added by hand"))
@@ -221,6 +228,7 @@ def test_record_of_the_run_without_layout_is_found_and_the_rest_checked(copied):
     ("change", "sentence"),
     [
         (lambda s: s.update(synthetic=False), "does not say that the scan is synthetic."),
+        (lambda s: s.update(generator="LeFusion"), "does not tell the version it was made with."),
         (lambda s: s.pop("generator"), "does not tell the version it was made with."),
         (lambda s: s["generator"].update(version="0.0.1"), "was made with version 0.0.1, the set with "),
         (lambda s: s.update(max_abs_difference_outside_mask=1), "does not say that voxels outside"),
@@ -302,6 +310,11 @@ def test_histogram_distance_that_does_not_follow_from_the_histograms_is_found(co
         ("labels", lambda stored: -stored.astype(np.int16), "must hold whole numbers from 0 on."),
         ("instances", lambda stored: np.where(stored == 2, 0, stored), "lacks lesion 2, of which the sidecar tells."),
         ("instances", lambda stored: np.where(stored == 2, 7, stored), "holds a lesion 7, of which the sidecar does"),
+        (
+            "instances",
+            lambda stored: np.where(stored == 2, 2**30, stored.astype(np.int32)),
+            "holds a lesion 1073741824",
+        ),
         ("instances", lambda stored: stored * 0.5, "must hold whole numbers from 0 on."),
     ],
 )
@@ -377,6 +390,13 @@ def test_changed_source_is_one_finding(copied):
 def test_missing_source_is_one_finding(copied):
     (copied[1] / "a.nii.gz").unlink()
     assert only(copied[0]) == (str(copied[1] / "a.nii.gz"), "is gone, a source.")
+
+
+def test_source_of_several_cases_is_one_finding(tmp_path):
+    scans = write_scans(tmp_path / "scans")
+    write_set(tmp_path / "set", scans, cases_per_scan=3)
+    (scans / "a.nii.gz").unlink()
+    assert only(tmp_path / "set") == (str(scans / "a.nii.gz"), "is gone, a source.")
 
 
 def test_missing_input_is_one_finding_for_all_cases_and_can_be_named(copied, tmp_path):

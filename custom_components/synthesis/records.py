@@ -13,6 +13,7 @@ from ..files import write_atomically
 __all__ = [
     "MANIFEST",
     "RUN_FILE",
+    "SPEC_KEYS",
     "read_manifest",
     "read_run",
     "read_sidecar",

@@ -59,7 +59,7 @@ def check_case(
     try:
         for role, fault in lesion_faults(sidecar, scans["image"], **maps, label_values=label_values):
             found.append(Finding(names[role], fault, case))
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         found.append(Finding(names["sidecar"], f"tells too little of its lesions ({error!r}).", case))
     return found
 

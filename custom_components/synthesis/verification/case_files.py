@@ -52,7 +52,8 @@ def check_sidecar(
         faults.append(f"disagrees with the manifest about {', '.join(differing)}.")
     if sidecar.get("synthetic") is not True:
         faults.append("does not say that the scan is synthetic.")
-    made_by = (sidecar.get("generator") or {}).get("version")
+    generator = sidecar.get("generator")
+    made_by = generator.get("version") if isinstance(generator, dict) else None
     if not made_by:
         faults.append("does not tell the version it was made with.")
     elif version is not None and made_by != version:

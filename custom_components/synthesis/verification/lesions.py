@@ -30,7 +30,7 @@ def label_faults(label: np.ndarray, instances: np.ndarray, label_values: Mapping
         label, instances: (X, Y, Z) whole numbers.
         label_values: lesion class -> its value.
     """
-    strange = sorted(set(np.unique(label).tolist()) - {0, *label_values.values()})
+    strange = sorted(set(np.unique(label[label > 0]).tolist()) - set(label_values.values()))
     found = [f"holds {strange[0]:g}, which is no lesion class."] if strange else []
     differing = int(((label > 0) != (instances > 0)).sum())
     if differing:
@@ -50,7 +50,7 @@ def lesion_faults(
         label_values: lesion class -> its value in the label map.
     """
     told = sorted({entry["spec"]["lesion"] for entry in sidecar["lesions"]})
-    present = [number for number in np.unique(instances).tolist() if number != 0]
+    present = np.unique(instances[instances > 0]).tolist()
     if told != list(range(1, len(told) + 1)):
         yield "sidecar", f"numbers its lesions {', '.join(map(str, told))}, not 1 to {len(told)}."
     for number in told:
@@ -59,8 +59,9 @@ def lesion_faults(
     for number in present:
         if number not in told:
             yield "instances", f"holds a lesion {number}, of which the sidecar does not tell."
-    boxes = ndimage.find_objects(instances)
-    for number in set(told).intersection(present):
+    common = sorted(set(told).intersection(present))
+    boxes = ndimage.find_objects(instances, common[-1]) if common else []
+    for number in common:
         outer = boxes[number - 1]
         own, rest = instances[outer] == number, int((instances[outer] == number).sum())
         for entry in (entry for entry in sidecar["lesions"] if entry["spec"]["lesion"] == number):

@@ -10,13 +10,12 @@ from typing import Any
 
 from ... import __version__
 from ..layouts import Layout
-from ..records import MANIFEST
+from ..records import MANIFEST, SPEC_KEYS
 from .findings import Finding
 
 __all__ = ["check_set", "record_fault"]
 
 ROLES = ("image", "label", "instances", "sidecar")  # what every case has; a panel may have been left out
-HASHED = ("image", "label", "instances")
 
 
 def record_fault(record: Mapping[str, Any]) -> str:
@@ -27,13 +26,15 @@ def record_fault(record: Mapping[str, Any]) -> str:
             return f"no {key!r}"
     if not isinstance(record.get("lesions"), list):
         return "no 'lesions'"
+    for key in SPEC_KEYS:
+        if not all(isinstance(lesion, dict) and key in lesion for lesion in record["lesions"]):
+            return f"a lesion without {key!r}"
     if not isinstance(files, dict) or not isinstance(hashes, dict):
         return "no 'files' with their 'sha256'"
-    for role in ROLES:
+    for role in {**dict.fromkeys(ROLES), **files}:
         if not isinstance(files.get(role), str):
             return f"no file {role!r}"
-    for role in (*HASHED, *(role for role in files if role not in ROLES)):
-        if not isinstance(hashes.get(role), str):
+        if role != "sidecar" and not isinstance(hashes.get(role), str):
             return f"no sha256 of {role!r}"
     return ""
 

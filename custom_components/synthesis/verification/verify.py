@@ -54,4 +54,4 @@ def verify_set(root: str | Path, source: str | Path | None = None, progress: boo
         warnings.simplefilter("ignore")  # what a header's affine lacks was told when the set was made
         for record in tqdm(records, desc="cases", disable=not progress):
             found += check_case(root, record, origin if origin.exists() else None, label_values, run.get("version"))
-    return found
+    return list({(finding.file, finding.sentence): finding for finding in reversed(found)}.values())[::-1]
