@@ -54,4 +54,7 @@ def verify_set(root: str | Path, source: str | Path | None = None, progress: boo
         warnings.simplefilter("ignore")  # what a header's affine lacks was told when the set was made
         for record in tqdm(records, desc="cases", disable=not progress):
             found += check_case(root, record, origin if origin.exists() else None, label_values, run.get("version"))
-    return list({(finding.file, finding.sentence): finding for finding in reversed(found)}.values())[::-1]
+    once: dict[tuple[str, str], Finding] = {}  # a source is that of several cases
+    for finding in found:
+        once.setdefault((finding.file, finding.sentence), finding)
+    return list(once.values())
