@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from ..grids import shifted
 from ..labels import LesionLabels
 from ..lesion_library import LesionLibrary, LibraryLesion, PlacedLesion, place
 from ..lesion_transfer import copy_lesions
+from ..masks import bounding_sphere
 from ..seeds import derive_seed
 from ..specs import CaseLesions, LesionSpec
 from ..volumes import Scan, read_label, read_scan
@@ -98,7 +99,8 @@ class WallCopies(CopiedMasks):
                 raise InputError(f"bundle {options.bundle} knows no {name}: masks are copied from wall to wall.")
 
     def prepare(self, case: SyntheticCase) -> None:
-        rng = np.random.default_rng(derive_seed(self.options.seed, case.name, "sites"))
+        seed = derive_seed(self.options.seed, case.name, "sites")
+        rng = np.random.default_rng(seed)
         if case.organ.anatomy is None:
             raise InputError(f"image {case.image.path} has no label map of its heart to copy lesions into.")
         entry = self.library.cases[self.library.index[rng.integers(len(self.library.index))][0]]
@@ -115,18 +117,33 @@ class WallCopies(CopiedMasks):
         )
         everywhere = tuple(slice(0, size) for size in target.shape)
         masks = np.stack([target == value for value in self.labels.classes.values()])
-        case.lesions, _ = compose_lesions(case.image, [(everywhere, masks)], self.labels, case.organ.anatomy)
-        case.sites = [{"lesion": 1, "library_lesion": entry["case"]}]
+        case.lesions, numbers = compose_lesions(case.image, [(everywhere, masks)], self.labels, case.organ.anatomy)
+        box = case.lesions.boxes[0]
+        centre, radius = bounding_sphere(case.lesions.instances[box] > 0, shifted(case.image.affine, box))
+        case.sites = [
+            {
+                "centre_mm": [float(v) for v in centre],
+                "radius_mm": radius,
+                "seed": seed,
+                "distance_to_border_mm": border_distance_mm(case.organ.mask, case.image.affine, centre),
+                "library_lesion": entry["case"],
+            }
+        ]
+        case.number_sites(numbers)
 
 
 class CopiedCaseSaver(SyntheticCaseSaver):
     """Pastes copied intensities in place of painted ones; no network takes part."""
 
+    def __init__(self, lesions: Sequence[Mapping[str, Any]], *others: Any, **named: Any) -> None:
+        copied = [{**item, "specs": [replace(spec, texture="copied") for spec in item["specs"]]} for item in lesions]
+        super().__init__(copied, *others, **named)
+
     def paste(self, numbers: Sequence[int], found: CaseLesions) -> tuple[np.ndarray, list[dict[str, Any]]]:
         case, scan = self.by_name[self.case_names[numbers[0]]], found.scan
         stored, entries = scan.stored.copy(), []
         for number in numbers:
-            specs = [replace(spec, texture="copied") for spec in self.items[number]["specs"]]
+            specs = self.items[number]["specs"]
             copy = case.values[specs[0].lesion]
             own = found.instances[copy.box] == specs[0].lesion
             lesion = copy._replace(label=np.where(own, copy.label, 0))
