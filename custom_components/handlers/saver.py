@@ -107,10 +107,14 @@ class LesionSaver(CaseSaver):
             for spec in self.items[number]["specs"]:
                 own = crop_masks[self.labels.names.index(spec.lesion_class)]
                 entries.append(self._paste(spec, crop, own, affine, found, stored))
-        if ((stored != found.scan.stored) & (found.instances == 0)).any():
-            case = self.case_names[numbers[0]]
-            raise RuntimeError(f"case {case}: voxels outside the mask changed; nothing was written.")
+        self.check_outside(self.case_names[numbers[0]], found, stored)
         return stored, entries
+
+    @staticmethod
+    def check_outside(case: str, found: CaseLesions, stored: np.ndarray) -> None:
+        """Raises RuntimeError where a voxel outside the lesions changed."""
+        if ((stored != found.scan.stored) & (found.instances == 0)).any():
+            raise RuntimeError(f"case {case}: voxels outside the mask changed; nothing was written.")
 
     def draw_panel(self, numbers: Sequence[int], found: CaseLesions, stored: np.ndarray, path: Path) -> None:
         """The picture of a case's lesions."""

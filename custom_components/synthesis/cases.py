@@ -13,6 +13,7 @@ import numpy as np
 from ..errors import InputError
 from ..files import file_hash
 from ..labels import LesionLabels
+from ..lesion_library import PlacedLesion
 from ..specs import CaseLesions
 from ..volumes import Scan, check_same_grid, check_scan, read_scan
 from .scans import SourceScan
@@ -53,7 +54,7 @@ class SyntheticCase:
         image, organ: the scan as read, and its organ.
         sites: a record of each lesion's site for the sidecar; ``lesion`` is filled in once the masks are there.
         lesions: the masks, numbered.
-        values: lesion -> intensities (box of the scan, float32 in its units), where they are copied.
+        values: lesion -> the copied lesion with its intensities, where they are copied.
         items: what is to be painted, see :func:`~custom_components.planning.plan_lesions`.
     """
 
@@ -63,8 +64,13 @@ class SyntheticCase:
     organ: Organ | None = None
     sites: list[dict[str, Any]] = field(default_factory=list)
     lesions: CaseLesions | None = None
-    values: dict[int, np.ndarray] = field(default_factory=dict)
+    values: dict[int, PlacedLesion] = field(default_factory=dict)
     items: list[dict[str, Any]] = field(default_factory=list)
+
+    def number_sites(self, numbers: list[int]) -> None:
+        """Tells each site the number of its lesion, and puts the sites in that order."""
+        numbered = [{"lesion": number, **site} for number, site in zip(numbers, self.sites, strict=True)]
+        self.sites = sorted(numbered, key=lambda site: site["lesion"])
 
     def fresh(self) -> SyntheticCase:
         """The case as it was before any work on it; what it held in memory can go."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import UserDict
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,12 @@ class SphereDrawer:
         engine: the mask bundle, whose config tells how real lesions lie and how large they are.
         crop: ``spatial_size`` and ``spacing_mm`` of the painting crop, which a lesion must fit into; None where the
             organ limits it anyway.
+        site_gaps: JSON with the distances of real lesions from their organ's border; None: as the mask bundle's config
+            places spheres.
+        aerated: whether sites have to lie in aerated lung.
+
+    Raises:
+        InputError: for a radius that no crop holds, or files that cannot be read.
     """
 
     def __init__(
@@ -58,18 +65,22 @@ class SphereDrawer:
         options: SynthesisOptions,
         engine: BundleEngine,
         crop: tuple[Sequence[int], Sequence[float] | None] | None,
+        site_gaps: str | Path | None = None,
+        aerated: bool = False,
     ) -> None:
         self.options, self.crop = options, crop
         self.max_radius_mm = float(engine.value("max_radius_mm"))
         self.placement = engine.value("placement")
         self.quantiles = read_radii(engine.value("radii"))
-        gaps = engine.value("site_gaps")
-        self.gaps_mm = None if gaps is None or self.placement == "centre" else read_site_gaps(gaps)
-        wanted = options.radius_mm
-        if wanted is not None and wanted[1] > self.max_radius_mm:
+        self.gaps_mm, self.aerated = None if site_gaps is None else read_site_gaps(site_gaps), aerated
+        limits = {options.mask_bundle: self.max_radius_mm}
+        if crop is not None and crop[1] is not None:
+            limits[options.bundle] = float(np.multiply(*crop).min()) / 2
+        bundle, limit = min(limits.items(), key=lambda entry: entry[1])
+        if options.radius_mm is not None and options.radius_mm[1] > limit:
             raise InputError(
-                f"radius must be at most {self.max_radius_mm:g} mm (what the crop of {options.mask_bundle} holds), "
-                f"got {wanted[1]:g}."
+                f"radius must be at most {limit:g} mm (what the crop of bundle {bundle} holds), "
+                f"got {options.radius_mm[1]:g}."
             )
 
     def __call__(self, case: SyntheticCase) -> list[Sphere]:
@@ -78,19 +89,37 @@ class SphereDrawer:
         Raises:
             InputError: where there is no room, or the radius asked for does not fit into the painting crop.
         """
-        scan, organ = case.image, case.organ.mask
         rng = np.random.default_rng(derive_seed(self.options.seed, case.name, "sites"))
-        least, most = self.options.lesions
-        count, quantiles = int(rng.integers(least, most + 1)), self.radii_for(scan, case.name)
+        count, quantiles = self.count(rng), self.radii_for(case.image, case.name)
         if self.gaps_mm is None:
-            spheres = random_spheres(count, scan, organ, quantiles, self.placement, rng, case.name)
+            organ = case.organ.mask
+            spheres = random_spheres(count, case.image, organ, quantiles, self.placement, rng, case.name)
         else:
             radii = np.interp(rng.uniform(size=count), np.linspace(0, 1, len(quantiles)), quantiles)
-            spheres = draw_sites(
-                count, [float(radius) for radius in radii], organ, scan.affine, self.gaps_mm, rng, case.name
-            )
-        check_spheres(spheres, scan, organ, self.max_radius_mm, case.name)
+            spheres = self.place(case, [float(radius) for radius in radii], rng)
+        check_spheres(spheres, case.image, case.organ.mask, self.max_radius_mm, case.name)
         return spheres
+
+    def count(self, rng: np.random.Generator) -> int:
+        """How many lesions a case gets."""
+        least, most = self.options.lesions
+        return int(rng.integers(least, most + 1))
+
+    def place(self, case: SyntheticCase, radii_mm: Sequence[float], rng: np.random.Generator) -> list[Sphere]:
+        """Spheres of given radii, where real lesions lie.
+
+        Raises:
+            InputError: where there is no room.
+        """
+        if self.gaps_mm is None:  # as deep as the sphere reaches, or anywhere
+            places = []
+            for radius in radii_mm:
+                one = np.array([radius, radius])
+                places += random_spheres(1, case.image, case.organ.mask, one, self.placement, rng, case.name)
+            return places
+        scan = case.image if self.aerated else None
+        organ, affine = case.organ.mask, case.image.affine
+        return draw_sites(len(radii_mm), radii_mm, organ, affine, self.gaps_mm, rng, case.name, scan=scan)
 
     def radii_for(self, scan: Scan, case: str) -> np.ndarray:
         """Quantiles of the radii (mm) to draw from for a scan; what the painting crop cannot hold is cut off.
@@ -158,8 +187,7 @@ class MaskDrawer:
     def finish(self, case: SyntheticCase, masks: Sequence[BoxedMask]) -> None:
         """Puts a case's masks together; InputError where one is empty."""
         case.lesions, numbers = compose_lesions(case.image, masks, self.labels, case.organ.anatomy)
-        case.sites = [{"lesion": number, **site} for number, site in zip(numbers, case.sites, strict=True)]
-        case.sites.sort(key=lambda site: site["lesion"])
+        case.number_sites(numbers)
 
 
 def border_distance_mm(organ: np.ndarray | None, affine: np.ndarray, point_mm: Sequence[float]) -> float | None:

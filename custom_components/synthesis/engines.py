@@ -84,11 +84,12 @@ class BundleEngine:
         """The meaning of its label maps."""
         return self.value("labels", LesionLabels())
 
-    def evaluate(self, saver: Mapping[str, Any], **held: Any) -> None:
+    def evaluate(self, saver: Mapping[str, Any], run: bool = True, **held: Any) -> None:
         """Runs the evaluator with the config's own saver, changed by ``saver``.
 
         Args:
             saver: arguments of the saver, ``_target_`` among them, in place of the config's.
+            run: whether the network is needed; otherwise the saver finishes every case by itself.
             held: objects that take the place of config keys (sequences as tuples, which MONAI leaves alone).
         """
         for key, component in held.items():
@@ -96,7 +97,11 @@ class BundleEngine:
         for key, argument in saver.items():
             self.parser[f"saver#{key}"] = argument
         try:
-            if self.value("saver").items:
+            made = self.value("saver")
+            if not run:
+                for numbers in made.cases.values():
+                    made.finish(numbers)
+            elif made.items:
                 self.value("evaluator").run()
         finally:  # nothing of the group stays in memory
             for key in held:
@@ -114,8 +119,9 @@ class BundleEngine:
         return {"file": path.name, "sha256": file_hash(path)}
 
     def synthesis_settings(self) -> dict[str, Any]:
-        """What the bundle says of synthesis: ``organ_name``, ``find_organ`` (a function or None), ``mask_config``."""
-        settings = {"organ_name": "organ", "find_organ": None, "mask_config": []}
+        """What the bundle says of synthesis: ``organ_name``, ``find_organ`` (a function or None), ``mask_config``
+        (overlays of the mask bundle) and ``site_gaps`` (a file of the mask bundle's ``configs``, or None)."""
+        settings = {"organ_name": "organ", "find_organ": None, "mask_config": [], "site_gaps": None}
         path = self.root / "configs" / SYNTHESIS_CONFIG
         if path.is_file():
             parser = ConfigParser()

@@ -174,6 +174,10 @@ def fix_by_set(options: SynthesisOptions, joint: bool, cases_given: bool) -> Syn
     """
     if not joint:
         return options
+    if options.copies_values:
+        raise InputError(
+            f"--set copy_paste is not for bundle {options.bundle}, which paints all of a scan as one lesion."
+        )
     if options.set is not None:
         cases = SETS[options.set]["joint_cases"]
         if cases_given and options.cases_per_scan != cases:
@@ -206,7 +210,7 @@ def _counts(value: Any, chosen: str | None) -> tuple[int, int]:
         raise InputError(f"lesions must be a whole number above 0 or a range such as 1-3, got {value!r}.")
     if fixed and (least, most) != fixed:
         wanted = str(fixed[0]) if fixed[0] == fixed[1] else f"{fixed[0]}-{fixed[1]}"
-        raise InputError(f"--set {chosen} paints {wanted} lesions into each scan, not {value}.")
+        raise InputError(f"--set {chosen} takes --lesions {wanted}, not {value}.")
     return least, most
 
 

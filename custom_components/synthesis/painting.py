@@ -8,12 +8,14 @@ from typing import Any
 
 from ..planning import check_texture
 from .cases import SyntheticCase
+from .copying import CopiedCaseSaver
 from .engines import BundleEngine
 from .options import SynthesisOptions
 from .writing import CaseWriter, SyntheticCaseSaver
 
 __all__ = ["LesionPainter"]
 
+COPYING = f"{CopiedCaseSaver.__module__}.{CopiedCaseSaver.__name__}"
 SAVER = {  # in place of the bundle's own, whose other arguments stay
     "_target_": f"{SyntheticCaseSaver.__module__}.{SyntheticCaseSaver.__name__}",
     "cases": "@synthetic_cases",
@@ -34,7 +36,9 @@ class LesionPainter:
     """
 
     def __init__(self, options: SynthesisOptions, engine: BundleEngine) -> None:
-        self.engine = engine
+        self.engine, self.runs, self.saver = engine, not options.copies_values, SAVER
+        if options.copies_values:
+            self.saver = {**SAVER, "_target_": COPYING, "weights": None, "settings": {"seed": options.seed}}
         for key, value in _settings(options).items():
             engine.parser[key] = value
         engine.load("conditioner", "window")
@@ -67,7 +71,7 @@ class LesionPainter:
             "case_writer": writer,
             "on_finish": on_finish,
         }
-        self.engine.evaluate(SAVER, **held)
+        self.engine.evaluate(self.saver, run=self.runs, **held)
 
 
 def _settings(options: SynthesisOptions) -> dict[str, Any]:

@@ -12,7 +12,9 @@ from tqdm import tqdm
 
 from ..errors import InputError
 from ..files import check_writable
+from ..lesion_library import LesionLibrary
 from .cases import GroupScans, SyntheticCase, list_synthetic_cases
+from .copying import CopiedMasks, WallCopies
 from .drawing import MaskDrawer, SphereDrawer
 from .engines import BundleEngine
 from .given import GivenMasks
@@ -81,7 +83,7 @@ class Synthesis:
         self.scans = GroupScans(
             self.labels, find_organ, settings["organ_name"], organ_labels, self.painting.value("air_below_hu"), drawn
         )
-        self.masks = self._mask_source()
+        self.masks = self._mask_source(settings["site_gaps"])
 
     def _mask_engine(self, overlays: Sequence[str], device: Any) -> BundleEngine | None:
         """The bundle whose config says how lesions lie, and that draws masks where any are drawn."""
@@ -99,12 +101,18 @@ class Synthesis:
             )
         return engine
 
-    def _mask_source(self) -> Any:
+    def _mask_source(self, site_gaps: str | None) -> Any:
         options = self.options
         if options.masks == "given":
             return GivenMasks(self.labels)
         crop = None if self.labels.joint else (self.painting.value("spatial_size"), self.painting.value("spacing_mm"))
-        spheres = SphereDrawer(options, self.drawing, crop)
+        library = None if options.library is None else LesionLibrary(options.library, self.labels)
+        if library is not None and self.labels.joint:
+            return WallCopies(options, library, self.labels)
+        gaps = None if site_gaps is None else self.drawing.root / "configs" / site_gaps
+        spheres = SphereDrawer(options, self.drawing, crop, gaps, self.painting.value("air_below_hu") is not None)
+        if library is not None:
+            return CopiedMasks(options, library, self.labels, spheres)
         return MaskDrawer(options, self.drawing, self.labels, spheres)
 
     def load(self) -> None:
