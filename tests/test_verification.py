@@ -198,6 +198,17 @@ def test_record_that_lacks_something_is_found(copied, key):
     assert any(name == "manifest.jsonl" and "line 2" in sentence for name, sentence in findings(copied[0]))
 
 
+def test_record_without_a_file_or_its_hash_is_found(copied):
+    records = read_manifest(copied[0])
+    del records[0]["files"]["instances"]
+    del records[1]["sha256"]["panel"]
+    write_manifest(copied[0], records)
+    assert findings(copied[0])[:2] == [
+        ("manifest.jsonl", "has no file 'instances' in line 1."),
+        ("manifest.jsonl", "has no sha256 of 'panel' in line 2."),
+    ]
+
+
 def test_lesion_that_lacks_something_in_the_manifest_is_found(copied):
     records = read_manifest(copied[0])
     del records[0]["lesions"][1]["texture"]

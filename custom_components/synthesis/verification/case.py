@@ -12,12 +12,13 @@ import numpy as np
 from ...errors import InputError
 from ...files import file_hash
 from ...volumes import Scan, newest_change, read_scan
+from ..records import source_path
 from .case_files import check_files, check_sidecar
 from .findings import Finding
 from .grids import grid_faults, header_faults
 from .lesions import label_faults, lesion_faults
 
-__all__ = ["check_case", "source_path"]
+__all__ = ["check_case"]
 
 VOLUMES = ("image", "label", "instances")
 
@@ -62,12 +63,6 @@ def check_case(
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         found.append(Finding(names["sidecar"], f"tells too little of its lesions ({error!r}).", case))
     return found
-
-
-def source_path(origin: Path, record: Mapping[str, Any]) -> Path:
-    """Where the source of a case lies: beside a datalist, below the input folder, or it is the input itself."""
-    path = (origin.parent if origin.is_file() else origin) / record["source"]
-    return origin if origin.name == record["source"] and not path.exists() else path
 
 
 def _whole_numbers(scans: Mapping[str, Scan]) -> tuple[dict[str, np.ndarray], list[tuple[str, str]]]:
