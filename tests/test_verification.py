@@ -226,6 +226,20 @@ def test_missing_or_wrong_document_of_the_layout_is_found(tmp_path):
     assert only(tmp_path / "set") == ("datalist.json", "is missing: layout monai has it.")
 
 
+def test_table_of_the_layout_is_compared_and_a_readme_of_one_s_own_is_not(tmp_path):
+    root = tmp_path / "set"
+    write_set(root, write_scans(tmp_path / "scans"), "bids")
+    (root / "README.md").write_text("What we use it for")
+    assert findings(root) == []
+    with (root / "participants.tsv").open("a") as stream:
+        stream.write("sub-c\tc\tc\t1\n")
+    (root / "participants.json").write_text("{")
+    assert sorted(findings(root)) == [
+        ("participants.json", "does not say what follows from the manifest."),
+        ("participants.tsv", "does not say what follows from the manifest."),
+    ]
+
+
 def test_record_of_the_run_without_layout_is_found_and_the_rest_checked(copied):
     edit(copied[0] / "synthesis.json", lambda run: run.pop("layout"))
     (copied[0] / "panels" / "a.png").unlink()
