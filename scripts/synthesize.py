@@ -78,5 +78,6 @@ def synthesize(
         given.pop(key)
     failures = synthesise(read_options(**given), overwrite, cases_per_scan is not None, progress)
     if failures:
-        print(f"{len(failures)} cases failed; {output}/failed.jsonl lists them.", file=sys.stderr)
+        count = f"{len(failures)} case{'s' * (len(failures) > 1)}"
+        print(f"{count} failed; {output}/failed.jsonl lists what went wrong.", file=sys.stderr)
         sys.exit(FAILED)

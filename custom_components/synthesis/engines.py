@@ -11,7 +11,7 @@ import torch
 from monai.bundle import ConfigParser
 
 from ..bundle_configs import bundle_root, check_overrides, config_files
-from ..errors import InputError
+from ..errors import InputError, find_input_error
 from ..files import file_hash
 from ..labels import LesionLabels
 
@@ -52,8 +52,20 @@ class BundleEngine:
         self.loaded: dict[str, Any] = {}
 
     def value(self, key: str, default: Any = None) -> Any:
-        """What a key of the config stands for."""
-        return self.parser.get_parsed_content(key) if key in self.parser else default
+        """What a key of the config stands for, and ``default`` where the config has no such key.
+
+        Raises:
+            InputError: what the component itself raised, which MONAI wraps.
+        """
+        if key not in self.parser:
+            return default
+        try:
+            return self.parser.get_parsed_content(key)
+        except RuntimeError as error:
+            cause = find_input_error(error)
+            if cause is None:
+                raise
+            raise cause from error
 
     def load(self, *keys: str) -> None:
         """Makes components once, for all groups: whatever is set in the config later, they stay."""
