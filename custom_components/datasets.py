@@ -39,7 +39,7 @@ def case_name(path: str | Path) -> str:
     return name
 
 
-def list_cases(dataset_dir: str | Path) -> list[dict[str, Any]]:
+def list_cases(dataset_dir: str | Path, labelled: bool = True) -> list[dict[str, Any]]:
     """The cases of a data set: dictionaries with ``image``, ``label``, ``case``, ``patient`` and what a datalist adds.
 
     Args:
@@ -47,6 +47,7 @@ def list_cases(dataset_dir: str | Path) -> list[dict[str, Any]]:
             images), a folder with a ``datalist.json``, or the path of such a JSON: a list of objects with ``image``
             and ``label`` (relative to the file, or absolute), or a dictionary whose ``training`` is that list; or a
             folder whose subfolders hold ``images/`` and ``labels/``: their cases together, each with its ``group``.
+        labelled: whether every image needs a label; otherwise a case without one has no ``label``.
 
     Raises:
         InputError: where nothing is there, an image lacks its label, or an entry lacks a key.
@@ -56,11 +57,11 @@ def list_cases(dataset_dir: str | Path) -> list[dict[str, Any]]:
         raise InputError(f"dataset_dir {root} does not exist.")
     datalist = root / "datalist.json" if root.is_dir() else root
     if datalist.is_file():
-        cases = _read_datalist(datalist)
+        cases = _read_datalist(datalist, labelled)
     elif (root / "images").is_dir():
-        cases = _pair_folders(root)
+        cases = _pair_folders(root, labelled)
     elif groups := sorted(path.parent for path in root.glob("*/images") if path.is_dir()):
-        cases = [{**case, "group": group.name} for group in groups for case in _pair_folders(group)]
+        cases = [{**case, "group": group.name} for group in groups for case in _pair_folders(group, labelled)]
     else:
         raise InputError(f"dataset_dir {root} holds neither a datalist.json nor an images/ folder.")
     if not cases:
@@ -69,7 +70,7 @@ def list_cases(dataset_dir: str | Path) -> list[dict[str, Any]]:
         case.setdefault("case", case_name(case["image"]))
         case.setdefault("patient", case["case"])
         for key in ("image", "label"):
-            if not Path(case[key]).exists():
+            if key in case and not Path(case[key]).exists():
                 raise InputError(f"{key} {case[key]} of case {case['case']} does not exist.")
     return cases
 
@@ -139,7 +140,7 @@ def require_cases(cases: Sequence[dict[str, Any]], dataset_dir: str | Path) -> N
         raise InputError(f"dataset_dir {dataset_dir} does not exist.")
 
 
-def _read_datalist(path: Path) -> list[dict[str, Any]]:
+def _read_datalist(path: Path, labelled: bool) -> list[dict[str, Any]]:
     try:
         entries = json.loads(path.read_text())
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
@@ -147,23 +148,26 @@ def _read_datalist(path: Path) -> list[dict[str, Any]]:
     entries = entries.get("training") if isinstance(entries, dict) else entries
     if not isinstance(entries, list):
         raise InputError(f"datalist {path} must hold a list of cases, or a dictionary with one under 'training'.")
-    cases = []
+    cases, needed = [], ("image", "label") if labelled else ("image",)
     for number, entry in enumerate(entries):
-        if not isinstance(entry, dict) or not all(isinstance(entry.get(key), str) for key in ("image", "label")):
-            raise InputError(f"entry {number} of datalist {path} must have the paths 'image' and 'label'.")
-        cases.append({**entry, **{key: str(path.parent / entry[key]) for key in ("image", "label")}})
+        if not isinstance(entry, dict) or not all(isinstance(entry.get(key), str) for key in needed):
+            wanted = " and ".join(repr(key) for key in needed)
+            raise InputError(f"entry {number} of datalist {path} must have the paths {wanted}.")
+        paths = {key: str(path.parent / entry[key]) for key in ("image", "label") if isinstance(entry.get(key), str)}
+        cases.append({**entry, **paths})
     return cases
 
 
-def _pair_folders(root: Path) -> list[dict[str, Any]]:
+def _pair_folders(root: Path, labelled: bool) -> list[dict[str, Any]]:
     labels = {case_name(p): p for p in sorted((root / "labels").glob("*")) if p.name.endswith(SCAN_SUFFIXES)}
     cases = []
     for image in sorted((root / "images").iterdir()):
         if image.name.endswith(SCAN_SUFFIXES) or (image.is_dir() and not image.name.startswith(".")):
             name = case_name(image)
-            if name not in labels:
+            if labelled and name not in labels:
                 raise InputError(f"image {image} has no label of the same name in {root / 'labels'}.")
-            cases.append({"image": str(image), "label": str(labels[name]), "case": name})
+            label = {"label": str(labels[name])} if name in labels else {}
+            cases.append({"image": str(image), **label, "case": name})
     return cases
 
 

@@ -13,7 +13,7 @@ from .datasets import case_name, list_cases
 from .errors import InputError
 from .volumes import Scan, check_same_grid, check_scan, newest_change, read_scan
 
-__all__ = ["MaskTarget", "find_targets", "read_target"]
+__all__ = ["LoadedTarget", "MaskTarget", "find_targets", "read_target"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,21 @@ class MaskTarget:
     organ: str | None = None
     organ_labels: tuple[int, ...] | None = None
     grid: tuple[int, int, int] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedTarget:
+    """One case whose scan and organ are in memory already.
+
+    Attributes:
+        case: its name.
+        scan: the grid the masks take.
+        organ: (X, Y, Z) bool, inside which the lesions lie; None: anywhere.
+    """
+
+    case: str
+    scan: Scan
+    organ: np.ndarray | None = None
 
 
 def find_targets(
@@ -72,12 +87,14 @@ def find_targets(
     return [MaskTarget(case["case"], case["image"], case["label"], labels) for case in cases]
 
 
-def read_target(target: MaskTarget) -> tuple[Scan, np.ndarray | None]:
+def read_target(target: MaskTarget | LoadedTarget) -> tuple[Scan, np.ndarray | None]:
     """The grid of a case and its boundary mask (X, Y, Z) bool, None for everywhere. The last one is kept in memory.
 
     Raises:
         InputError: where a file is missing or unreadable, holds NaN, or the organ is empty or on another grid.
     """
+    if isinstance(target, LoadedTarget):
+        return target.scan, target.organ
     changed = [newest_change(Path(p)) for p in (target.image, target.organ) if p is not None and Path(p).exists()]
     return _read_cached(target, tuple(changed))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -70,20 +70,22 @@ def save_case_panel(
     path: str | Path,
     width_mm: float = 64.0,
     max_lesions: int = 8,
+    to_values: Callable[[np.ndarray], np.ndarray] = np.asarray,
 ) -> None:
     """Original, mask, result and difference in three planes, or three slices of a thick stack, through each lesion.
 
     Args:
-        before, after: (X, Y, Z) in the scan's units.
+        before, after: (X, Y, Z) in the scan's units, or what ``to_values`` makes such of.
         masks: lesion class -> (X, Y, Z) bool.
         affine: voxel indices to RAS+ mm; the picture shows the scan turned to radiological convention.
         specs: the lesions, classes painted jointly one after the other; the picture shows the first ``max_lesions``.
         path: PNG file.
         width_mm: what is shown around a lesion.
+        to_values: stored numbers to the scan's units; only what is shown is converted.
     """
     orientation = through_plane_last(affine)
     volumes = [turn(v, affine, orientation)[0] for v in (before, after)]
-    outlines = [turn(mask.astype(np.uint8), affine, orientation)[0] for mask in masks.values()]
+    outlines = [turn(mask.view(np.uint8), affine, orientation)[0] for mask in masks.values()]
     turned = turn(before, affine, orientation)[1]
     spacing = nib.affines.voxel_sizes(turned)
     lesions: dict[int, list[LesionSpec]] = {}
@@ -109,7 +111,7 @@ def save_case_panel(
                 for a in range(3)
             )
             # Rows run upwards in the array and downwards in a picture; the patient's right is on the left.
-            old, new = (v[part].T[::-1, ::-1] for v in volumes)
+            old, new = (to_values(v[part]).T[::-1, ::-1] for v in volumes)
             line = axes[3 * number + row]
             style = {"aspect": spacing[second] / spacing[first], "interpolation": "nearest"}
             gray = {"cmap": "gray", "vmin": low, "vmax": high, **style}

@@ -16,12 +16,12 @@ from .errors import InputError
 from .grids import box_extent, crop_axes
 from .labels import LesionLabels
 from .seeds import derive_seed
-from .specs import CaseLesions, LesionSpec, box_centre_mm, read_lesions
+from .specs import CaseLesions, LesionSpec, box_centre_mm, lesions_of
 from .transforms import read_crop
 from .volumes import check_scan, read_scan
 from .windows import FixedWindow, Window
 
-__all__ = ["plan_lesions"]
+__all__ = ["check_texture", "plan_lesions"]
 
 # A texture's name, a histogram, or one of these for each class; for all lesions, or a list with one for each.
 Texture = str | Sequence[float] | Mapping[str, Any] | Sequence[Any] | None
@@ -45,7 +45,8 @@ def plan_lesions(
 
     Args:
         cases: dictionaries with ``image`` and ``label`` paths and a unique ``case`` name; a case's own
-            ``lesion_texture`` takes precedence.
+            ``lesion_texture`` takes precedence. ``lesions``, a :class:`~custom_components.specs.CaseLesions` whose scan
+            has been checked, is used in place of the files.
         conditioner: makes histograms of texture requests, one for all classes or one for each.
         texture: one request for all lesions (a name, ``random``, ``none``, 16 numbers, or a dictionary with one of
             these for each class), or a list with one request for each lesion of every case, from the feet to the
@@ -61,7 +62,8 @@ def plan_lesions(
         replay: a sidecar written earlier, whose textures and seeds are used again.
 
     Returns:
-        One dictionary per lesion (classes painted jointly are one): ``image``, ``label``, ``specs``, ``index``.
+        One dictionary per lesion (classes painted jointly are one): ``image``, ``label``, ``specs``, ``index``, and the
+        case's ``lesions`` where it has them.
 
     Raises:
         InputError: for the first thing that is wrong.
@@ -78,15 +80,13 @@ def plan_lesions(
             if name not in known:
                 raise InputError(f"contrasts name {name!r}; known: {', '.join(known)}.")
     for case in cases:
-        request = case.get("lesion_texture", texture)
-        for part in request if _is_per_lesion(request) else [request]:
-            for name, own in _by_class(part, labels.names).items():
-                conditioners[name].check_request(own)
+        check_texture(case.get("lesion_texture", texture), conditioners, labels)
     earlier = _read_replay(replay) if replay else None
     items: list[dict[str, Any]] = []
     for case in tqdm(cases, desc="checking", disable=len(cases) < 5):
-        check_scan(read_scan(case["image"]), air_below)
-        lesions = read_lesions(case["image"], case["label"], labels)
+        if "lesions" not in case:  # before the label is looked at
+            check_scan(read_scan(case["image"]), air_below)
+        lesions = lesions_of(case, labels)
         requests = _requests(case.get("lesion_texture", texture), len(lesions.boxes), case["case"])
         if earlier is not None and len(earlier) != len(lesions.boxes):
             raise InputError(
@@ -131,8 +131,21 @@ def plan_lesions(
                         window=(low, high),
                     )
                 )
-            items.append({"image": case["image"], "label": case["label"], "specs": specs, "index": len(items)})
+            files = {key: case[key] for key in ("image", "label", "lesions") if key in case}
+            items.append({**files, "specs": specs, "index": len(items)})
     return items
+
+
+def check_texture(
+    request: Texture, conditioner: HistogramConditioner | Mapping[str, HistogramConditioner], labels: LesionLabels
+) -> None:
+    """Raises InputError where a texture request, of all lesions or a list with one for each, names what is not known.
+
+    Arguments as :func:`plan_lesions`.
+    """
+    for part in request if _is_per_lesion(request) else [request]:
+        for name, own in _by_class(part, labels.names).items():
+            (conditioner[name] if isinstance(conditioner, Mapping) else conditioner).check_request(own)
 
 
 def _check_names(cases: Sequence[dict[str, Any]]) -> None:

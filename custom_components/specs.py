@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,7 +14,7 @@ from scipy import ndimage
 from .labels import LesionLabels
 from .volumes import Scan, newest_change, read_label, read_scan
 
-__all__ = ["CaseLesions", "LesionSpec", "box_centre_mm", "find_lesions", "read_lesions"]
+__all__ = ["CaseLesions", "LesionSpec", "box_centre_mm", "find_lesions", "lesions_of", "read_lesions"]
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class CaseLesions(NamedTuple):
 
     Attributes:
         scan: the scan.
-        instances: (X, Y, Z) int32, the lesions' numbers, 0 for background.
+        instances: (X, Y, Z), whole numbers: the lesions' own, 0 for background.
         boxes: the bounding box of each.
         label: (X, Y, Z) uint8, the label map.
     """
@@ -107,6 +107,19 @@ def read_lesions(image: str | Path, label: str | Path, labels: LesionLabels | No
     scan, label = read_scan(image), Path(label)
     changed = newest_change(label) if label.exists() else 0.0
     return CaseLesions(scan, *_find_cached(scan.path, newest_change(scan.path), label, changed, labels))
+
+
+def lesions_of(item: Mapping[str, Any], labels: LesionLabels) -> CaseLesions:
+    """The scan and lesions of a case or of one of its lesions: those in memory, else its files'.
+
+    Args:
+        item: ``lesions``, a :class:`CaseLesions`, or the paths ``image`` and ``label``.
+        labels: the meaning of the label map.
+
+    Raises:
+        InputError: as :func:`read_lesions`.
+    """
+    return item["lesions"] if "lesions" in item else read_lesions(item["image"], item["label"], labels)
 
 
 @lru_cache(maxsize=1)

@@ -19,12 +19,15 @@ from .evaluate_masks import evaluate_masks
 from .evaluate_texture import evaluate_texture
 from .export_dicom import export_dicom
 from .fit_presets import fit_presets
+from .fit_site_gaps import fit_site_gaps
 from .fit_sphere_radii import fit_sphere_radii
 from .gallery import gallery
 from .import_weights import import_weights
 from .prepare_folder import prepare_folder
 from .prepare_lidc_masks import prepare_lidc_masks
 from .run import draw_masks, generate, run
+from .synthesize import synthesize
+from .verify import verify
 from .write_phantoms import write_phantoms
 
 COMMANDS = {
@@ -37,12 +40,15 @@ COMMANDS = {
     "evaluate_texture": evaluate_texture,
     "export": {"dicom": export_dicom},
     "fit_presets": fit_presets,
+    "fit_site_gaps": fit_site_gaps,
     "fit_sphere_radii": fit_sphere_radii,
     "gallery": gallery,
     "generate": generate,
     "import_weights": import_weights,
     "prepare": {"folder": prepare_folder, "lidc_masks": prepare_lidc_masks},
     "run": run,
+    "synthesize": synthesize,
+    "verify": verify,
     "write_phantoms": write_phantoms,
 }
 

@@ -2,85 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import monai.bundle
-from monai.bundle import ConfigParser
 
-from custom_components.errors import InputError
-
-BUNDLES = Path(__file__).resolve().parent.parent / "bundles"
-WORKFLOWS = {
-    "training": ["train.json"],
-    "inference": ["inference.json"],
-    "evaluate": ["train.json", "evaluate.json"],
-}
-# Options of monai.bundle.run itself, which are not config keys.
-RUN_OPTIONS = ("run_id", "init_id", "final_id", "meta_file", "logging_file", "tracking", "args_file")
-
-
-def bundle_root(bundle: str | Path) -> Path:
-    """The folder of a bundle given by name or path.
-
-    Raises:
-        InputError: where there is none.
-    """
-    for root in (Path(bundle), BUNDLES / bundle):
-        if (root / "configs").is_dir():
-            return root.resolve()
-    raise InputError(f"bundle {bundle} is neither a bundle's folder nor one of {_names(BUNDLES)}.")
-
-
-def _names(folder: Path) -> str:
-    return ", ".join(sorted(p.name for p in folder.iterdir() if (p / "configs").is_dir())) if folder.is_dir() else ""
-
-
-def config_files(root: Path, workflow: str, overlays: str | Sequence[str] = ()) -> list[str]:
-    """The configs of a workflow: its own, then overlays by name (from the bundle's ``configs/``) or path.
-
-    Raises:
-        InputError: for an unknown workflow or overlay.
-    """
-    if workflow not in WORKFLOWS:
-        raise InputError(f"workflow must be one of {', '.join(WORKFLOWS)}, got {workflow!r}.")
-    files = [root / "configs" / name for name in WORKFLOWS[workflow]]
-    if isinstance(overlays, str):  # fire leaves a list that holds a path as it was typed
-        overlays = [part.strip(" '\"") for part in overlays.strip("[] ").split(",") if part.strip()]
-    for overlay in overlays:
-        candidates = [Path(overlay), root / "configs" / overlay, root / "configs" / f"{overlay}.json"]
-        found = next((path for path in candidates if path.is_file()), None)
-        if found is None:
-            raise InputError(f"config {overlay} is neither a file nor one of {root / 'configs'}.")
-        files.append(found)
-    return [str(path) for path in files]
-
-
-def check_overrides(files: Sequence[str], overrides: dict[str, Any]) -> None:
-    """MONAI accepts any unknown top-level key without a word; a typo would change nothing and be noticed late.
-
-    Raises:
-        InputError: naming the first key that the configs do not have, and the one that was probably meant.
-    """
-    parser = ConfigParser()
-    parser.read_config(list(files))
-    for key in overrides:
-        if key not in RUN_OPTIONS and key.replace("#", "::") not in parser:
-            close = difflib.get_close_matches(key.replace("::", "#"), _ids(parser.get()), n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else "."
-            raise InputError(f"the configs have no key {key!r}{hint}")
-
-
-def _ids(content: Any, prefix: str = "") -> list[str]:
-    """The ids of everything in a config: a, a#b, ..."""
-    if not isinstance(content, dict):
-        return []
-    ids = []
-    for key, value in content.items():
-        ids += [prefix + key, *_ids(value, f"{prefix}{key}#")]
-    return ids
+from custom_components.bundle_configs import as_overrides, bundle_root, check_overrides, config_files
 
 
 def run(
@@ -102,8 +29,7 @@ def run(
     """
     root = bundle_root(bundle)
     files = config_files(root, workflow, config)
-    words = {"true": True, "false": False}  # fire reads only True and False as flags
-    overrides = {key: words.get(value, value) if isinstance(value, str) else value for key, value in overrides.items()}
+    overrides = as_overrides(overrides)
     overrides.setdefault("bundle_root", str(root))
     check_overrides(files, overrides)
     monai.bundle.run(config_file=files, **overrides)

@@ -135,7 +135,7 @@ def test_every_bundle_that_paints_is_under_contract():
 
 
 def test_every_config_is_under_contract(bundle):
-    known = {"train", "inference", "evaluate", "metadata", "texture_presets", *FACTS[bundle].overlays}
+    known = {"train", "inference", "evaluate", "metadata", "texture_presets", "synthesize", *FACTS[bundle].overlays}
     assert {path.stem for path in configs_of(bundle).glob("*.json")} <= known
 
 

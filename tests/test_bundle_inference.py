@@ -37,6 +37,7 @@ from custom_components.handlers import saver
 from custom_components.inferers import LesionInpaintingInferer
 from custom_components.networks import HistogramUNet
 from custom_components.planning import plan_lesions
+from custom_components.specs import read_lesions
 from custom_components.transforms import LesionCropd
 
 BUNDLE = BUNDLES / "lefusion_lidc"
@@ -774,7 +775,7 @@ def test_failing_write_of_the_scan_leaves_no_file(paint, case, tmp_path, monkeyp
 def test_failing_picture_leaves_no_partial_file_and_a_case_that_resume_completes(paint, case, tmp_path):
     paint(tmp_path, **case, texture="solid", seed=1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("custom_components.handlers.saver.save_case_panel", lambda *args: half(args[5]))
+        patch.setattr("custom_components.handlers.saver.save_case_panel", lambda *args, **others: half(args[5]))
         with pytest.raises(RuntimeError) as error:
             paint(tmp_path, **case, texture="solid", seed=2, overwrite=True, panel=True)
     assert "no space left" in map(str, causes(error.value))
@@ -790,7 +791,7 @@ def test_changed_background_is_never_written(paint, tmp_path, monkeypatch):
     original = saver.from_crop
 
     def spilling(*args):
-        saver.read_lesions(files["image"], files["mask"])[0].stored[0, 0, 0] += 1
+        read_lesions(files["image"], files["mask"])[0].stored[0, 0, 0] += 1
         return original(*args)
 
     monkeypatch.setattr(saver, "from_crop", spilling)

@@ -18,7 +18,7 @@ from ..mask_panels import save_mask_panel
 from ..mask_targets import MaskTarget, read_target
 from ..masks import bounding_sphere
 from ..provenance import DESCRIPTION, origin_record
-from ..volumes import write_scan
+from ..volumes import Scan, write_scan
 from .case_saver import CaseSaver
 
 __all__ = ["MaskSaver"]
@@ -94,10 +94,7 @@ class MaskSaver(CaseSaver):
         entries = []
         for number in numbers:
             spec = self.items[number]["spec"]
-            sphere = (spec.centre_mm, spec.radius_mm) if self.fit_sphere else None
-            box, classes = masks_on_grid(
-                *self.crops.pop(number), scan.affine, scan.stored.shape, organ, **self.tidy, sphere=sphere
-            )
+            box, classes = self.onto_scan(number, scan, organ)
             for label, mask in zip(self.class_labels, classes, strict=True):
                 labels[spec.sample][box][mask] = label
             entries.append({"spec": spec.as_dict(), **_describe(classes, shifted(scan.affine, box))})
@@ -128,6 +125,13 @@ class MaskSaver(CaseSaver):
                 lambda path: save_mask_panel(labels, self.class_labels, organ, background, scan.affine, specs, path),
             )
         write_atomically(paths["json"], lambda path: path.write_text(json.dumps(sidecar, indent=2) + "\n"))
+
+    def onto_scan(self, number: int, scan: Scan, organ: np.ndarray | None) -> tuple[tuple[slice, ...], np.ndarray]:
+        """A drawn crop, taken out of ``crops``: a box of the scan, and the masks (n, *box) bool in it."""
+        spec = self.items[number]["spec"]
+        sphere = (spec.centre_mm, spec.radius_mm) if self.fit_sphere else None
+        crop = self.crops.pop(number)
+        return masks_on_grid(*crop, scan.affine, scan.stored.shape, organ, **self.tidy, sphere=sphere)
 
 
 def _describe(classes: np.ndarray, affine: np.ndarray) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from ..labels import LesionLabels
 from ..metrics import histogram_distance
 from ..panels import save_case_panel
 from ..provenance import DESCRIPTION, build_sidecar
-from ..specs import CaseLesions, LesionSpec, read_lesions
+from ..specs import CaseLesions, LesionSpec, lesions_of
 from ..volumes import write_scan
 from .case_saver import CaseSaver
 
@@ -77,37 +77,64 @@ class LesionSaver(CaseSaver):
     def finish(self, numbers: Sequence[int]) -> None:
         """Pastes a case's lesions and writes its files."""
         first = self.items[numbers[0]]
-        case = first["specs"][0].case
-        found = read_lesions(first["image"], first["label"], self.labels)
-        scan, mask = found.scan, found.instances > 0
-        stored = scan.stored.copy()
+        found = lesions_of(first, self.labels)
+        stored, entries = self.paste(numbers, found)
+        paths = self.paths(first["specs"][0].case)
+        sidecar = build_sidecar(
+            first["image"], first["label"], self.weights, self.settings, entries, found.scan.affine, 0, self.bundle_root
+        )
+        paths["sidecar"].unlink(missing_ok=True)
+        write_scan(found.scan, stored, paths["image"], DESCRIPTION)
+        lesion = found.instances > 0
+        values = found.instances if len(self.labels.classes) == 1 else np.where(lesion, found.label, 0)
+        kind = np.uint8 if values.max() < 256 else np.int16
+        write_scan(found.scan, values.astype(kind), paths["mask"], DESCRIPTION, scaled=False)
+        if self.panel:
+            self.draw_panel(numbers, found, stored, paths["panel"])
+        text = json.dumps(sidecar, indent=2) + "\n"
+        write_atomically(paths["sidecar"], lambda path: path.write_text(text))
+
+    def paste(self, numbers: Sequence[int], found: CaseLesions) -> tuple[np.ndarray, list[dict[str, Any]]]:
+        """A case's scan with its lesions (X, Y, Z), as stored, and the lesions' entries in the sidecar.
+
+        Raises:
+            RuntimeError: where a voxel outside the lesions changed.
+        """
+        stored = found.scan.stored.copy()
         entries = []
         for number in numbers:
             crop, crop_masks, affine = self.crops.pop(number)
             for spec in self.items[number]["specs"]:
                 own = crop_masks[self.labels.names.index(spec.lesion_class)]
                 entries.append(self._paste(spec, crop, own, affine, found, stored))
-        if not np.array_equal(stored[~mask], scan.stored[~mask]):
+        self.check_outside(self.case_names[numbers[0]], found, stored)
+        return stored, entries
+
+    @staticmethod
+    def check_outside(case: str, found: CaseLesions, stored: np.ndarray) -> None:
+        """Raises RuntimeError where a voxel outside the lesions changed."""
+        if ((stored != found.scan.stored) & (found.instances == 0)).any():
             raise RuntimeError(f"case {case}: voxels outside the mask changed; nothing was written.")
-        paths = self.paths(case)
-        sidecar = build_sidecar(
-            first["image"], first["label"], self.weights, self.settings, entries, scan.affine, 0, self.bundle_root
+
+    def draw_panel(self, numbers: Sequence[int], found: CaseLesions, stored: np.ndarray, path: Path) -> None:
+        """The picture of a case's lesions."""
+        scan = found.scan
+        specs = [spec for number in numbers for spec in self.items[number]["specs"]]
+        lesion = found.instances > 0
+        masks = {name: lesion & (found.label == value) for name, value in self.labels.classes.items()}
+        write_atomically(
+            path,
+            lambda temporary: save_case_panel(
+                scan.stored,
+                stored,
+                masks,
+                scan.affine,
+                specs,
+                temporary,
+                self.panel_width_mm,
+                to_values=lambda part: (scan.slope * part + scan.intercept).astype(np.float32),
+            ),
         )
-        paths["sidecar"].unlink(missing_ok=True)
-        write_scan(scan, stored, paths["image"], DESCRIPTION)
-        values = found.instances if len(self.labels.classes) == 1 else np.where(mask, found.label, 0)
-        kind = np.uint8 if values.max() < 256 else np.int16
-        write_scan(scan, values.astype(kind), paths["mask"], DESCRIPTION, scaled=False)
-        if self.panel:
-            specs = [spec for number in numbers for spec in self.items[number]["specs"]]
-            before, after = scan.values(), (scan.slope * stored + scan.intercept).astype(np.float32)
-            masks = {name: mask & (found.label == value) for name, value in self.labels.classes.items()}
-            write_atomically(
-                paths["panel"],
-                lambda path: save_case_panel(before, after, masks, scan.affine, specs, path, self.panel_width_mm),
-            )
-        text = json.dumps(sidecar, indent=2) + "\n"
-        write_atomically(paths["sidecar"], lambda path: path.write_text(text))
 
     def _paste(
         self,

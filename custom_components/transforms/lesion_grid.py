@@ -15,7 +15,7 @@ from ..conditioners import NUM_BINS
 from ..errors import InputError
 from ..grids import covering_box, crop_affine, resample, shifted
 from ..labels import LesionLabels
-from ..specs import CaseLesions, LesionSpec, box_centre_mm, read_lesions
+from ..specs import CaseLesions, LesionSpec, box_centre_mm, lesions_of, read_lesions
 from ..windows import FixedWindow, Window
 
 __all__ = ["LesionCropd", "RealLesionCropd", "read_crop"]
@@ -82,8 +82,9 @@ class LesionCropd(MapTransform):
         histograms = np.zeros((len(self.labels.classes), NUM_BINS), dtype=np.float32)
         for spec in specs:
             histograms[self.labels.names.index(spec.lesion_class)] = spec.histogram
+        loaded = {"lesions": out.pop("lesions")} if "lesions" in out else {}
         for key in self.key_iterator(out):
-            lesions = read_lesions(out[key], out[self.mask_key], self.labels)
+            lesions = lesions_of({**loaded, "image": out[key], "label": out[self.mask_key]}, self.labels)
             image, _, affine = read_crop(lesions, specs[0].crop_centre_mm, self.spatial_size, self.spacing_mm)
             masks = crop_masks(lesions, specs[0].lesion, self.labels, self.spatial_size, affine)
             out[key] = _volume(image[None], affine)
