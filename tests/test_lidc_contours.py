@@ -32,13 +32,14 @@ def build_database(path: Path) -> Path:
     db = sqlite3.connect(path)
     scores = ", ".join(f"{name} INTEGER" for name in SCORES)
     db.executescript(f"""
-        CREATE TABLE scans (id INTEGER, patient_id TEXT, slice_thickness FLOAT, pixel_spacing FLOAT);
+        CREATE TABLE scans
+            (id INTEGER, patient_id TEXT, slice_thickness FLOAT, pixel_spacing FLOAT, series_instance_uid TEXT);
         CREATE TABLE annotations (id INTEGER, scan_id INTEGER, {scores});
         CREATE TABLE contours
             (id INTEGER, annotation_id INTEGER, inclusion BOOLEAN, image_z_position FLOAT, coords TEXT);
         CREATE TABLE zvals (id INTEGER, scan_id INTEGER, val FLOAT);
     """)
-    db.executemany("INSERT INTO scans VALUES (?, ?, 2.0, 0.5)", [(1, "A"), (2, "B"), (3, "unread")])
+    db.executemany("INSERT INTO scans VALUES (?, ?, 2.0, 0.5, ?)", [(1, "A", "1.1"), (2, "B", "1.2"), (3, "C", "1.3")])
     db.executemany("INSERT INTO zvals VALUES (NULL, ?, ?)", [(scan, 2.0 * k) for scan in (1, 2, 3) for k in range(30)])
     readings = [  # scan, column, row, half width in pixels
         (1, 100, 120, 10),
@@ -88,9 +89,10 @@ def test_consensus_is_what_half_of_the_readers_marked_on_a_millimetre_grid(datab
     with open_database(database) as db:
         scan = read_scans(db)[0]
         readings = read_readings(db, scan)
-    mask, whole = consensus(readings[:2], scan)
+    mask, whole, middle = consensus(readings[:2], scan)
     assert whole
     assert mask.shape == (64, 64, 32)
+    assert middle.tolist() == [11, 120, 100]  # slice, row, column
     index = np.argwhere(mask)
     # One of two readers is half of them: the larger square, 24 pixels of 0.5 mm; three slices of 2 mm.
     assert (np.ptp(index, axis=0) + 1).tolist() == pytest.approx([12, 12, 6], abs=1)
@@ -103,7 +105,7 @@ def test_nodule_of_a_single_pixel_is_not_empty(database):
     with open_database(database) as db:
         scan = read_scans(db)[1]
         (reading,) = read_readings(db, scan)
-    mask, _ = consensus([reading], scan)
+    mask, _, _ = consensus([reading], scan)
     assert 0 < mask.sum() < 30
 
 
