@@ -18,7 +18,15 @@ from .errors import InputError, first_line
 from .labels import LesionLabels
 from .seeds import derive_seed
 
-__all__ = ["ReproducibleDataset", "find_cases", "list_cases", "require_cases", "split_by_patient", "with_lesions"]
+__all__ = [
+    "ReproducibleDataset",
+    "find_cases",
+    "list_cases",
+    "read_entries",
+    "require_cases",
+    "split_by_patient",
+    "with_lesions",
+]
 
 SCAN_SUFFIXES = (".nii.gz", ".nii")
 
@@ -48,7 +56,7 @@ def list_cases(dataset_dir: str | Path) -> list[dict[str, Any]]:
         raise InputError(f"dataset_dir {root} does not exist.")
     datalist = root / "datalist.json" if root.is_dir() else root
     if datalist.is_file():
-        cases = _read_datalist(datalist)
+        cases = read_entries(datalist, ("image", "label"))
     elif (root / "images").is_dir():
         cases = _pair_folders(root)
     elif groups := sorted(path.parent for path in root.glob("*/images") if path.is_dir()):
@@ -110,7 +118,16 @@ def require_cases(cases: Sequence[dict[str, Any]], dataset_dir: str | Path) -> N
         raise InputError(f"dataset_dir {dataset_dir} does not exist.")
 
 
-def _read_datalist(path: Path) -> list[dict[str, Any]]:
+def read_entries(path: Path, keys: Sequence[str]) -> list[dict[str, Any]]:
+    """The entries of a datalist: a list of objects, or the one under ``training`` of a dictionary.
+
+    Args:
+        path: the JSON.
+        keys: paths that every entry has, relative to the JSON; they are joined to its folder.
+
+    Raises:
+        InputError: where it cannot be read, is neither, or an entry lacks a path.
+    """
     try:
         entries = json.loads(path.read_text())
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
@@ -118,12 +135,11 @@ def _read_datalist(path: Path) -> list[dict[str, Any]]:
     entries = entries.get("training") if isinstance(entries, dict) else entries
     if not isinstance(entries, list):
         raise InputError(f"datalist {path} must hold a list of cases, or a dictionary with one under 'training'.")
-    cases = []
     for number, entry in enumerate(entries):
-        if not isinstance(entry, dict) or not all(isinstance(entry.get(key), str) for key in ("image", "label")):
-            raise InputError(f"entry {number} of datalist {path} must have the paths 'image' and 'label'.")
-        cases.append({**entry, **{key: str(path.parent / entry[key]) for key in ("image", "label")}})
-    return cases
+        if not isinstance(entry, dict) or not all(isinstance(entry.get(key), str) for key in keys):
+            named = " and ".join(repr(key) for key in keys)
+            raise InputError(f"entry {number} of datalist {path} must have the path{'s' * (len(keys) > 1)} {named}.")
+    return [{**entry, **{key: str(path.parent / entry[key]) for key in keys}} for entry in entries]
 
 
 def _pair_folders(root: Path) -> list[dict[str, Any]]:

@@ -20,6 +20,8 @@ from .evaluate_texture import evaluate_texture
 from .fit_presets import fit_presets
 from .fit_sphere_radii import fit_sphere_radii
 from .import_weights import import_weights
+from .prepare_emidec import prepare_emidec
+from .prepare_lidc import prepare_lidc
 from .prepare_lidc_masks import prepare_lidc_masks
 from .run import draw_masks, generate, run
 from .write_phantoms import write_phantoms
@@ -36,7 +38,7 @@ COMMANDS = {
     "fit_sphere_radii": fit_sphere_radii,
     "generate": generate,
     "import_weights": import_weights,
-    "prepare": {"lidc_masks": prepare_lidc_masks},
+    "prepare": {"emidec": prepare_emidec, "lidc": prepare_lidc, "lidc_masks": prepare_lidc_masks},
     "run": run,
     "write_phantoms": write_phantoms,
 }
