@@ -208,29 +208,23 @@ class Consensus(NamedTuple):
     middle: np.ndarray
 
 
-def consensus(readings: Sequence[Reading], scan: Scan, directions: tuple[int, int] = (-1, -1)) -> Consensus:
+def consensus(
+    readings: Sequence[Reading], scan: Scan, directions: tuple[int, int] = (-1, -1), outline: bool = True
+) -> Consensus:
     """The voxels that at least half of the readers marked, resampled to 1 mm around their middle.
 
     Args:
         readings: of one nodule.
         scan: the scan they belong to.
         directions: see :func:`window_index`.
+        outline: whether the pixels on an outline count as marked. The readers were to draw it just outside of the
+            nodule, so without them (False) a mask covers the nodule alone; shapes by themselves may include them.
     """
-    slices = scan.slices
     # The share of the readers on the scan's own grid (slice, row, column), in a box around the nodule.
     points = np.concatenate([reading.points for reading in readings])
     low = (points[:, :2].min(0) / scan.pixel_mm).astype(int) - 4
     high = (points[:, :2].max(0) / scan.pixel_mm).astype(int) + 5
-    share = np.zeros((len(slices), *(high - low)))
-    for reading in readings:
-        mask = np.zeros(share.shape, bool)
-        for inclusion, z, rc in sorted(reading.contours, key=lambda contour: -contour[0]):  # the holes last
-            plane, inside = mask[np.abs(slices - z).argmin()], polygon(*(rc - low).T, shape=mask.shape[1:])
-            plane[inside] = inclusion
-            if inclusion and len(inside[0]) == 0:  # an outline without a pixel in it: a point or a line
-                plane[tuple(np.rint(rc - low).astype(int).T)] = True
-        share += mask / len(readings)
-
+    share = sum(_marked(reading, scan, low, high, outline) for reading in readings) / len(readings)
     index = np.argwhere(share >= 0.5)
     if len(index) == 0:  # readers of a tiny nodule who marked different pixels
         index = np.argwhere(share >= share.max())
@@ -239,7 +233,22 @@ def consensus(readings: Sequence[Reading], scan: Scan, directions: tuple[int, in
     fine = ndimage.map_coordinates(share, window_index(middle, scan, directions, margin=1), order=1)
     mask = largest_component(fine >= min(0.5, fine.max()))
     inside = mask[1:-1, 1:-1, 1:-1]
-    return Consensus(inside, bool(mask.sum() == inside.sum()), middle + [0, *low])
+    return Consensus(inside, bool(mask.sum() == inside.sum()), middle + np.array([0, *low]))
+
+
+def _marked(reading: Reading, scan: Scan, low: np.ndarray, high: np.ndarray, outline: bool) -> np.ndarray:
+    """What a reader marked in a box of rows and columns, (slices, rows, columns) bool."""
+    mask = np.zeros((len(scan.slices), *(high - low)), bool)
+    edge = np.zeros_like(mask)
+    for inclusion, z, rc in sorted(reading.contours, key=lambda contour: -contour[0]):  # the holes last
+        number = np.abs(scan.slices - z).argmin()
+        inside, on_it = polygon(*(rc - low).T, shape=mask.shape[1:]), tuple(np.rint(rc - low).astype(int).T)
+        mask[number][inside] = inclusion
+        edge[number][on_it] |= inclusion
+        if inclusion and len(inside[0]) == 0:  # an outline without a pixel in it: a point or a line
+            mask[number][on_it] = True
+    inner = mask & ~edge
+    return mask if outline or not inner.any() else inner
 
 
 def window_index(

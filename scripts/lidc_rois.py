@@ -71,7 +71,7 @@ def nodule_rois(
     entries, left_out = [], []
     for number, readings in enumerate(nodules, start=1):
         name = f"{scan.patient}_scan_{scan.id:04d}_nodule_{number:02d}"
-        mask, whole, middle = consensus(readings, scan, stack.directions)
+        mask, whole, middle = consensus(readings, scan, stack.directions, outline=False)
         if not whole:
             left_out.append(name)
             continue

@@ -21,7 +21,7 @@ from custom_components.volumes import check_same_grid, check_scan, read_scan, wr
 
 GROUPS = ("Pathological", "Normal")
 STRUCTURES = {"cavity": 1, "myocardium": 2, "mi": 3, "pmo": 4}
-NOTICE = """The images and labels derive from the EMIDEC data set (https://emidec.com/dataset), licensed CC BY-NC-SA 4.0,
+NOTICE = """The images and labels derive from the EMIDEC data set, https://emidec.com/dataset, licensed CC BY-NC-SA 4.0:
 https://creativecommons.org/licenses/by-nc-sa/4.0/ (changed: sorted into folders; voxels as distributed, voxel sizes in
 the affine). No commercial use; what is made from them, trained weights included, carries the same licence. Please cite
 Lalande et al., Data 5(4):89, 2020, doi:10.3390/data5040089, and
@@ -48,8 +48,8 @@ def prepare_emidec(source: str, output_dir: str, overwrite: bool = False) -> dic
 
     Args:
         source: folder with the challenge's cases at any depth (Case_P001/Images/*.nii.gz, Case_P001/Contours/*.nii.gz;
-            cases of the test part, which have no contours, are counted and left out), or with Pathological and Normal, which hold images and
-            labels each.
+            those of the test part, which have no contours, are counted and left out), or with Pathological and Normal,
+            which hold images and labels each.
         output_dir: folder to write to.
         overwrite: start anew in a folder that this command has written.
 

@@ -27,7 +27,7 @@ GROUPS = ("Pathological", "Normal")
 PARTS = (*GROUPS, "scans")
 NORMALS_PER_SCAN = 23  # the paper's 3076 regions of 135 patients
 TEST_FRACTION = 0.2  # 202 of the 1010 patients
-NOTICE = """The regions in Pathological/ and Normal/ derive from the chest CT and the radiologists' contours of LIDC-IDRI
+NOTICE = """The regions in Pathological/ and Normal/ derive from the chest CT and the readers' contours of LIDC-IDRI
 (The Cancer Imaging Archive, doi:10.7937/K9/TCIA.2015.LO9QL9SX), licensed CC BY 3.0,
 https://creativecommons.org/licenses/by/3.0/ (changed: cropped, resampled to 1 mm, consensus of the readers).
 Please cite Armato et al., Medical Physics 38(2):915-931, 2011, doi:10.1118/1.3528204.

@@ -26,13 +26,14 @@ class Chest:
 
     patient: str
     number: int
-    shape: tuple[int, int, int] = (40, 160, 160)  # slices, rows, columns
+    shape: tuple[int, int, int] = (36, 128, 128)  # slices, rows, columns
     slice_mm: float = 2.0
     pixel_mm: float = 0.8
     ball: tuple[tuple[float, float, float], float] | None = None
     readers: int = 3
     turned: bool = False
     first_z_mm: float = -120.0
+    uid: str = ""
     z_mm: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
@@ -40,14 +41,12 @@ class Chest:
 
     @property
     def series(self) -> str:
-        return f"1.2.3.{self.number}"
+        return self.uid or f"1.2.3.{self.number}"
 
     def grid(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """z, rows and columns in mm."""
-        slices, rows, columns = self.shape
-        return np.meshgrid(
-            self.z_mm, np.arange(rows) * self.pixel_mm, np.arange(columns) * self.pixel_mm, indexing="ij"
-        )
+        rows, columns = (np.arange(n) * self.pixel_mm for n in self.shape[1:])
+        return np.meshgrid(self.z_mm, rows, columns, indexing="ij")
 
     def inside_ball(self) -> np.ndarray:
         """(slices, rows, columns) bool."""
@@ -102,14 +101,15 @@ def write_database(path: Path, chests: Sequence[Chest], patients: Sequence[str] 
 
 
 def _outlines(chest: Chest) -> list[tuple[float, str]]:
-    """Circles around the ball, one a slice, as column,row."""
-    (z, row, column), radius = chest.ball
+    """The pixels just outside of the ball, in turn around it, as column,row: one outline a slice."""
+    (_, row, column), _ = chest.ball
     found = []
-    for z_slice in chest.z_mm[np.abs(chest.z_mm - z) < radius]:
-        across = np.sqrt(radius**2 - (z_slice - z) ** 2)
-        angles = np.linspace(0, 2 * np.pi, 72, endpoint=False)
-        points = np.stack([column + across * np.cos(angles), row + across * np.sin(angles)], axis=1) / chest.pixel_mm
-        found.append((float(z_slice), "\n".join(f"{x:.3f},{y:.3f}" for x, y in points)))
+    for z, ball in zip(chest.z_mm, chest.inside_ball(), strict=True):
+        if ball.any():
+            rim = np.argwhere(ndimage.binary_dilation(ball, np.ones((3, 3))) & ~ball)
+            off = rim - np.array([row, column]) / chest.pixel_mm
+            turn = np.argsort(np.arctan2(off[:, 0], off[:, 1]))
+            found.append((float(z), "\n".join(f"{c},{r}" for r, c in rim[turn])))
     return found
 
 

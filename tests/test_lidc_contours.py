@@ -6,6 +6,7 @@ import json
 import sqlite3
 import tarfile
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -99,6 +100,29 @@ def test_consensus_is_what_half_of_the_readers_marked_on_a_millimetre_grid(datab
     np.testing.assert_allclose((index.min(axis=0) + index.max(axis=0)) / 2, [31.5, 31.5, 15.5], atol=0.5)
     assert not mask[31, 31, 15]  # the hole
     assert mask[31, 31, 13]
+
+
+def test_voxels_under_the_outline_are_the_nodules_or_not(database):
+    with open_database(database) as db:
+        scan = read_scans(db)[0]
+        (reading,) = [reading for reading in read_readings(db, scan) if reading.id == 3]
+    (_, _, corners), *_ = reading.contours
+    (low, high), steps = (corners.min(axis=0), corners.max(axis=0)), np.arange(12)
+    sides = [
+        [(low[0], low[1] + k) for k in steps],
+        [(low[0] + k, high[1]) for k in steps],
+        [(high[0], high[1] - k) for k in steps],
+        [(high[0] - k, low[1]) for k in steps],
+    ]
+    around = np.concatenate(sides)  # pixel by pixel, as the radiologists' tool wrote it
+    outlined = replace(reading, contours=[(True, z, around) for z in (20.0, 22.0, 24.0)])
+    # A square of 13 pixels of 0.5 mm with its outline, of 11 without; three slices of 2 mm.
+    assert consensus([outlined], scan).mask.sum() == pytest.approx(6.5 * 6.5 * 6, rel=0.25)
+    assert consensus([outlined], scan, outline=False).mask.sum() == pytest.approx(5.5 * 5.5 * 6, rel=0.25)
+    ratio = consensus([outlined], scan).mask.sum() / consensus([outlined], scan, outline=False).mask.sum()
+    assert ratio == pytest.approx((13 / 11) ** 2, rel=0.15)
+    dot = replace(reading, contours=[(True, 22.0, np.array([[120.0, 100.0]]))], points=np.array([[60.0, 50.0, 22.0]]))
+    assert consensus([dot], scan, outline=False).mask.any()
 
 
 def test_nodule_of_a_single_pixel_is_not_empty(database):

