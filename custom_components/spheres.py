@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import ndimage
 
 from .errors import InputError
+from .organ_depth import OrganDepth
 from .volumes import Scan
 
 __all__ = ["check_spheres", "random_spheres", "read_radii", "read_spheres"]
@@ -137,19 +137,16 @@ def random_spheres(
         raise InputError(f"placement must be ball or centre, got {placement!r}.")
     if not isinstance(count, int) or count < 1:
         raise InputError(f"num_random must be a whole number of at least 1, got {count!r}.")
-    room = np.ones(scan.stored.shape, bool) if organ is None else organ
-    # The distance from a voxel's centre to the nearest voxel outside, or to the border of the grid.
-    depth_mm = ndimage.distance_transform_edt(np.pad(room, 1), sampling=scan.spacing_mm)[1:-1, 1:-1, 1:-1]
+    depth = OrganDepth(np.ones(scan.stored.shape, bool) if organ is None else organ, scan.affine)
     found: list[Sphere] = []
     for number in range(1, count + 1):
         for _ in range(TRIES):
             radius = float(np.interp(rng.uniform(), np.linspace(0, 1, len(quantiles_mm)), quantiles_mm))
-            places = np.argwhere(depth_mm >= radius if placement == "ball" else room)
-            if len(places) == 0:
-                continue
-            index = places[rng.integers(len(places))]
-            centre = (scan.affine @ [*index, 1.0])[:3]
-            if all(np.linalg.norm(centre - c) >= radius + r + GAP_MM for c, r in found):
+            away = [(centre, radius + reach + GAP_MM) for centre, reach in found]
+            low, margin = (radius, radius) if placement == "ball" else (-np.inf, 0.0)
+            places = depth.places(low, np.inf, margin, away)
+            if len(places):
+                centre = places[rng.integers(len(places))]
                 found.append((tuple(float(v) for v in centre), radius))
                 break
         else:

@@ -18,6 +18,7 @@ from .evaluate_contrast import evaluate_contrast
 from .evaluate_masks import evaluate_masks
 from .evaluate_texture import evaluate_texture
 from .fit_presets import fit_presets
+from .fit_site_gaps import fit_site_gaps
 from .fit_sphere_radii import fit_sphere_radii
 from .import_weights import import_weights
 from .prepare_emidec import prepare_emidec
@@ -35,6 +36,7 @@ COMMANDS = {
     "evaluate_masks": evaluate_masks,
     "evaluate_texture": evaluate_texture,
     "fit_presets": fit_presets,
+    "fit_site_gaps": fit_site_gaps,
     "fit_sphere_radii": fit_sphere_radii,
     "generate": generate,
     "import_weights": import_weights,
