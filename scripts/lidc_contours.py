@@ -209,7 +209,7 @@ class Consensus(NamedTuple):
 
 
 def consensus(
-    readings: Sequence[Reading], scan: Scan, directions: tuple[int, int] = (-1, -1), outline: bool = True
+    readings: Sequence[Reading], scan: Scan, directions: tuple[int, int] = (-1, -1), as_voxels: bool = False
 ) -> Consensus:
     """The voxels that at least half of the readers marked, resampled to 1 mm around their middle.
 
@@ -217,20 +217,22 @@ def consensus(
         readings: of one nodule.
         scan: the scan they belong to.
         directions: see :func:`window_index`.
-        outline: whether the pixels on an outline count as marked. The readers were to draw it just outside of the
-            nodule, so without them (False) a mask covers the nodule alone; shapes by themselves may include them.
+        as_voxels: mark the voxels of the image that are nodule: what half of the readers marked on the scan's own
+            grid is resampled, without the pixels on an outline, which the readers drew just outside of the nodule.
+            Otherwise the share of the readers is resampled, outlines included: a smoother and somewhat larger shape.
     """
     # The share of the readers on the scan's own grid (slice, row, column), in a box around the nodule.
     points = np.concatenate([reading.points for reading in readings])
     low = (points[:, :2].min(0) / scan.pixel_mm).astype(int) - 4
     high = (points[:, :2].max(0) / scan.pixel_mm).astype(int) + 5
-    share = sum(_marked(reading, scan, low, high, outline) for reading in readings) / len(readings)
-    index = np.argwhere(share >= 0.5)
-    if len(index) == 0:  # readers of a tiny nodule who marked different pixels
-        index = np.argwhere(share >= share.max())
+    share = sum(_marked(reading, scan, low, high, not as_voxels) for reading in readings) / len(readings)
+    agreed = share >= min(0.5, share.max())  # readers of a tiny nodule may have marked different pixels
+    index = np.argwhere(agreed)
     middle = (index.min(0) + index.max(0)) / 2
     # One voxel more on every side tells whether the nodule reaches out of the window.
-    fine = ndimage.map_coordinates(share, window_index(middle, scan, directions, margin=1), order=1)
+    fine = ndimage.map_coordinates(
+        agreed.astype(float) if as_voxels else share, window_index(middle, scan, directions, margin=1), order=1
+    )
     mask = largest_component(fine >= min(0.5, fine.max()))
     inside = mask[1:-1, 1:-1, 1:-1]
     return Consensus(inside, bool(mask.sum() == inside.sum()), middle + np.array([0, *low]))

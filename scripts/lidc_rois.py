@@ -71,7 +71,7 @@ def nodule_rois(
     entries, left_out = [], []
     for number, readings in enumerate(nodules, start=1):
         name = f"{scan.patient}_scan_{scan.id:04d}_nodule_{number:02d}"
-        mask, whole, middle = consensus(readings, scan, stack.directions, outline=False)
+        mask, whole, middle = consensus(readings, scan, stack.directions, as_voxels=True)
         if not whole:
             left_out.append(name)
             continue
@@ -111,7 +111,7 @@ def normal_rois(
     rng = np.random.default_rng(derive_seed(placement.seed, scan.series))
     ranks = np.linspace(0, 1, len(placement.radii_mm))
     radii = [float(np.interp(rng.uniform(), ranks, placement.radii_mm)) for _ in range(count)]
-    spheres = draw_sites(count, radii, lungs, volume.affine, placement.gaps_mm, rng, scan.patient)
+    spheres = draw_sites(count, radii, lungs, volume.affine, placement.gaps_mm, rng, scan.patient, scan=volume)
     entries = []
     for number, (centre_mm, radius_mm) in enumerate(spheres, start=1):
         name = f"{scan.patient}_scan_{scan.id:04d}_normal_{number:02d}"

@@ -43,6 +43,10 @@ class Chest:
     def series(self) -> str:
         return self.uid or f"1.2.3.{self.number}"
 
+    @property
+    def study(self) -> str:
+        return f"1.2.5.{self.number}"
+
     def grid(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """z, rows and columns in mm."""
         rows, columns = (np.arange(n) * self.pixel_mm for n in self.shape[1:])
@@ -86,7 +90,7 @@ def write_database(path: Path, chests: Sequence[Chest], patients: Sequence[str] 
     others = [Chest(patient, 900 + number, (2, 8, 8)) for number, patient in enumerate(patients)]
     annotation = 0
     for chest in [*chests, *others]:
-        row = (chest.number, chest.series + ".0", chest.series, chest.patient, chest.slice_mm, chest.pixel_mm)
+        row = (chest.number, chest.study, chest.series, chest.patient, chest.slice_mm, chest.pixel_mm)
         db.execute("INSERT INTO scans VALUES (?, ?, ?, ?, ?, ?, 0, 1, '')", row)
         db.executemany("INSERT INTO zvals VALUES (NULL, ?, ?)", [(chest.number, float(z)) for z in chest.z_mm])
         for reader in range(chest.readers if chest.ball else 0):
@@ -135,13 +139,13 @@ def write_series(
     for instance, number in enumerate(reversed(order) if descending else order, start=1):
         meta = pydicom.dataset.FileMetaDataset()
         meta.MediaStorageSOPClassUID = CTImageStorage
-        meta.MediaStorageSOPInstanceUID = f"{chest.series}.{number + 1}"
+        meta.MediaStorageSOPInstanceUID = f"1.2.4.{chest.number}.{number + 1}"
         meta.TransferSyntaxUID = ExplicitVRLittleEndian
         slice_ = pydicom.Dataset()
         slice_.file_meta = meta
         slice_.SOPClassUID, slice_.SOPInstanceUID = CTImageStorage, meta.MediaStorageSOPInstanceUID
         slice_.Modality, slice_.PatientID = "CT", chest.patient
-        slice_.StudyInstanceUID, slice_.SeriesInstanceUID = chest.series + ".0", chest.series
+        slice_.StudyInstanceUID, slice_.SeriesInstanceUID = chest.study, chest.series
         slice_.InstanceNumber = instance
         slice_.ImagePositionPatient = [*(origin or origin_mm(chest)), float(chest.z_mm[number])]
         slice_.ImageOrientationPatient = [sign, 0, 0, 0, sign, 0]

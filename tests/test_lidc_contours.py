@@ -118,11 +118,11 @@ def test_voxels_under_the_outline_are_the_nodules_or_not(database):
     outlined = replace(reading, contours=[(True, z, around) for z in (20.0, 22.0, 24.0)])
     # A square of 13 pixels of 0.5 mm with its outline, of 11 without; three slices of 2 mm.
     assert consensus([outlined], scan).mask.sum() == pytest.approx(6.5 * 6.5 * 6, rel=0.25)
-    assert consensus([outlined], scan, outline=False).mask.sum() == pytest.approx(5.5 * 5.5 * 6, rel=0.25)
-    ratio = consensus([outlined], scan).mask.sum() / consensus([outlined], scan, outline=False).mask.sum()
+    assert consensus([outlined], scan, as_voxels=True).mask.sum() == pytest.approx(5.5 * 5.5 * 6, rel=0.25)
+    ratio = consensus([outlined], scan).mask.sum() / consensus([outlined], scan, as_voxels=True).mask.sum()
     assert ratio == pytest.approx((13 / 11) ** 2, rel=0.15)
     dot = replace(reading, contours=[(True, 22.0, np.array([[120.0, 100.0]]))], points=np.array([[60.0, 50.0, 22.0]]))
-    assert consensus([dot], scan, outline=False).mask.any()
+    assert consensus([dot], scan, as_voxels=True).mask.any()
 
 
 def test_nodule_of_a_single_pixel_is_not_empty(database):
