@@ -75,7 +75,7 @@ def prepare_lidc(
         normals: regions of healthy lung in all, dealt evenly to the nodule-free scans that are there; 23 a scan where
             it is not given, as many as the paper's.
         seed: decides where regions of healthy lung lie.
-        overwrite: empty a folder that this command has written.
+        overwrite: start anew in a folder that this command has written.
 
     Returns:
         ``nodules``, ``normals``, ``patients``.
@@ -107,7 +107,7 @@ def prepare_lidc(
         for job in (progress := tqdm(jobs, desc="scans", unit="scan")):
             progress.set_postfix_str(job.scan.patient)
             record = output / "scans" / f"{job.name}.json"
-            if record.is_file() and json.loads(record.read_text())["asked"] == job.normals:
+            if _complete(record, job, output):
                 continue
             record.unlink(missing_ok=True)
             try:
@@ -115,13 +115,20 @@ def prepare_lidc(
             except InputError as error:
                 failures.add(job.name, error)
     counts = write_lists(output, test)
-    print(
-        f"{counts['nodules']} nodules and {counts['normals']} normal regions of {counts['patients']} patients: {output}"
-    )
+    print("{nodules} nodules and {normals} normal regions of {patients} patients in".format(**counts), output)
     if counts["nodules"]:
         print(f"next: lefusion run training --dataset_dir {output / 'Pathological'} --output_dir runs/mine")
     failures.finish(output)
     return counts
+
+
+def _complete(record: Path, job: Job, output: Path) -> bool:
+    """Whether a scan's regions are all there, as many as are asked for."""
+    if not record.is_file():
+        return False
+    earlier = json.loads(record.read_text())
+    files = [output / case["group"] / case[role] for case in earlier["cases"] for role in case["sha256"]]
+    return earlier["asked"] == job.normals and all(path.is_file() for path in files)
 
 
 def _patients(scans: list[Scan]) -> list[dict[str, str]]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pydicom
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
@@ -15,6 +16,8 @@ from scipy import ndimage
 from lefusion_scripts.lidc_contours import SCORES
 
 LUNG_HU, BALL_HU = -850, 100
+BALL = ((-84.0, 54.0, 30.0), 9.0)  # slice, row, column in mm; radius
+PATIENTS = [f"P{number}" for number in range(10)]  # of a database, without nodules and series
 
 
 @dataclass
@@ -176,3 +179,9 @@ def dice(first: np.ndarray, second: np.ndarray) -> float:
 def centroid_ras(mask: np.ndarray, affine: np.ndarray) -> np.ndarray:
     """Centre of mass of a mask in mm."""
     return (affine @ [*ndimage.center_of_mass(mask), 1.0])[:3]
+
+
+def load(path: str | Path) -> tuple[np.ndarray, np.ndarray, nib.Nifti1Image]:
+    """Voxels, affine and the image of a NIfTI file."""
+    image = nib.load(path)
+    return np.asarray(image.dataobj), image.affine, image
