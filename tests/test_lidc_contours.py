@@ -6,6 +6,7 @@ import json
 import sqlite3
 import tarfile
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -32,13 +33,14 @@ def build_database(path: Path) -> Path:
     db = sqlite3.connect(path)
     scores = ", ".join(f"{name} INTEGER" for name in SCORES)
     db.executescript(f"""
-        CREATE TABLE scans (id INTEGER, patient_id TEXT, slice_thickness FLOAT, pixel_spacing FLOAT);
+        CREATE TABLE scans
+            (id INTEGER, patient_id TEXT, slice_thickness FLOAT, pixel_spacing FLOAT, series_instance_uid TEXT);
         CREATE TABLE annotations (id INTEGER, scan_id INTEGER, {scores});
         CREATE TABLE contours
             (id INTEGER, annotation_id INTEGER, inclusion BOOLEAN, image_z_position FLOAT, coords TEXT);
         CREATE TABLE zvals (id INTEGER, scan_id INTEGER, val FLOAT);
     """)
-    db.executemany("INSERT INTO scans VALUES (?, ?, 2.0, 0.5)", [(1, "A"), (2, "B"), (3, "unread")])
+    db.executemany("INSERT INTO scans VALUES (?, ?, 2.0, 0.5, ?)", [(1, "A", "1.1"), (2, "B", "1.2"), (3, "C", "1.3")])
     db.executemany("INSERT INTO zvals VALUES (NULL, ?, ?)", [(scan, 2.0 * k) for scan in (1, 2, 3) for k in range(30)])
     readings = [  # scan, column, row, half width in pixels
         (1, 100, 120, 10),
@@ -88,9 +90,10 @@ def test_consensus_is_what_half_of_the_readers_marked_on_a_millimetre_grid(datab
     with open_database(database) as db:
         scan = read_scans(db)[0]
         readings = read_readings(db, scan)
-    mask, whole = consensus(readings[:2], scan)
+    mask, whole, middle = consensus(readings[:2], scan)
     assert whole
     assert mask.shape == (64, 64, 32)
+    assert middle.tolist() == [11, 120, 100]  # slice, row, column
     index = np.argwhere(mask)
     # One of two readers is half of them: the larger square, 24 pixels of 0.5 mm; three slices of 2 mm.
     assert (np.ptp(index, axis=0) + 1).tolist() == pytest.approx([12, 12, 6], abs=1)
@@ -99,11 +102,33 @@ def test_consensus_is_what_half_of_the_readers_marked_on_a_millimetre_grid(datab
     assert mask[31, 31, 13]
 
 
+def test_voxels_under_the_outline_are_the_nodules_or_not(database):
+    with open_database(database) as db:
+        scan = read_scans(db)[0]
+        reading = read_readings(db, scan)[2]
+    low, high, steps = (109, 189), (131, 211), range(22)  # row and column of the outline's corners
+    sides = [
+        [(low[0], low[1] + k) for k in steps],
+        [(low[0] + k, high[1]) for k in steps],
+        [(high[0], high[1] - k) for k in steps],
+        [(high[0] - k, low[1]) for k in steps],
+    ]
+    around = np.concatenate(sides).astype(float)  # pixel by pixel, as the radiologists' tool wrote it
+    contours = [(True, z, around) for z in (20.0, 22.0, 24.0)]
+    points = np.concatenate([np.insert(around * scan.pixel_mm, 2, z, axis=1) for _, z, _ in contours])
+    outlined = replace(reading, contours=contours, points=points)
+    # A square of 23 pixels of 0.5 mm with its outline, of 21 without; three slices of 2 mm.
+    assert consensus([outlined], scan).mask.sum() == 12 * 12 * 6
+    assert consensus([outlined], scan, as_voxels=True).mask.sum() == 10 * 10 * 6
+    dot = replace(reading, contours=[(True, 22.0, np.array([[120.0, 100.0]]))], points=np.array([[60.0, 50.0, 22.0]]))
+    assert consensus([dot], scan, as_voxels=True).mask.any()
+
+
 def test_nodule_of_a_single_pixel_is_not_empty(database):
     with open_database(database) as db:
         scan = read_scans(db)[1]
         (reading,) = read_readings(db, scan)
-    mask, _ = consensus([reading], scan)
+    mask, _, _ = consensus([reading], scan)
     assert 0 < mask.sum() < 30
 
 
