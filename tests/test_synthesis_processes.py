@@ -1,4 +1,4 @@
-"""`lefusion synthesize` as a person runs it: in processes of its own, under torchrun, killed, and with failing scans."""
+"""`lefusion synthesize` in processes of its own: under torchrun, killed, and with failing scans."""
 
 from __future__ import annotations
 
