@@ -24,6 +24,7 @@ from .import_weights import import_weights
 from .prepare_lidc_masks import prepare_lidc_masks
 from .run import draw_masks, generate, run
 from .synthesize import synthesize
+from .verify import verify
 from .write_phantoms import write_phantoms
 
 COMMANDS = {
@@ -42,6 +43,7 @@ COMMANDS = {
     "prepare": {"lidc_masks": prepare_lidc_masks},
     "run": run,
     "synthesize": synthesize,
+    "verify": verify,
     "write_phantoms": write_phantoms,
 }
 

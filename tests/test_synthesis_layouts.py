@@ -11,7 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from monai.data import load_decathlon_datalist
-from synthetic_sets import write_scans, write_set
+from recorded_sets import write_scans, write_set
 
 from custom_components.datasets import list_cases, split_by_patient
 from custom_components.errors import InputError

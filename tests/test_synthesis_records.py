@@ -8,7 +8,14 @@ import json
 import pytest
 
 from custom_components.errors import InputError
-from custom_components.synthesis.records import read_manifest, read_run, read_sidecar, record_of, write_manifest
+from custom_components.synthesis.records import (
+    read_manifest,
+    read_run,
+    read_sidecar,
+    record_of,
+    source_path,
+    write_manifest,
+)
 
 SPEC = {
     "case": "a_s1",
@@ -103,3 +110,15 @@ def test_record_of_the_run_is_read(tmp_path):
         read_run(tmp_path)
     (tmp_path / "synthesis.json").write_text('{"layout": "plain"}')
     assert read_run(tmp_path) == {"layout": "plain"}
+
+
+def test_source_lies_below_the_input_beside_a_datalist_or_is_the_input(tmp_path):
+    (tmp_path / "images" / "series").mkdir(parents=True)
+    for name in ("a.nii.gz", "datalist.json", "images/b.nii.gz"):
+        (tmp_path / name).touch()
+    assert source_path(tmp_path, {"source": "images/b.nii.gz"}) == tmp_path / "images" / "b.nii.gz"
+    assert source_path(tmp_path / "datalist.json", {"source": "images/b.nii.gz"}) == tmp_path / "images" / "b.nii.gz"
+    assert source_path(tmp_path / "a.nii.gz", {"source": "a.nii.gz"}) == tmp_path / "a.nii.gz"
+    series = tmp_path / "images" / "series"
+    assert source_path(series, {"source": "series"}) == series
+    assert source_path(tmp_path, {"source": "gone.nii.gz"}) == tmp_path / "gone.nii.gz"

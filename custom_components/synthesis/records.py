@@ -13,10 +13,12 @@ from ..files import write_atomically
 __all__ = [
     "MANIFEST",
     "RUN_FILE",
+    "SPEC_KEYS",
     "read_manifest",
     "read_run",
     "read_sidecar",
     "record_of",
+    "source_path",
     "write_manifest",
 ]
 
@@ -93,6 +95,12 @@ def read_manifest(root: str | Path) -> list[dict[str, Any]]:
             raise InputError(f"line {number} of {path} is no record of a case.")
         records.append(record)
     return records
+
+
+def source_path(origin: Path, record: Mapping[str, Any]) -> Path:
+    """Where the source of a case lies: beside a datalist, below the input folder, or it is the input itself."""
+    path = (origin.parent if origin.is_file() else origin) / record["source"]
+    return origin if origin.name == record["source"] and not path.exists() else path
 
 
 def read_run(root: str | Path) -> dict[str, Any]:

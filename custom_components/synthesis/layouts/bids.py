@@ -128,7 +128,7 @@ class BIDSLayout(Layout):
         }
         if self.source is not None:
             source = Path(str(self.source)).absolute()
-            address = (source.parent if source.name.endswith(SCAN_SUFFIXES) else source).as_uri()
+            address = (source.parent if source.name.endswith((*SCAN_SUFFIXES, ".json")) else source).as_uri()
             description |= {"SourceDatasets": [{"URL": address}], "DatasetLinks": {"source": address}}
         return description
 
