@@ -20,6 +20,7 @@ __all__ = [
     "Scan",
     "check_same_grid",
     "check_scan",
+    "dicom_files",
     "newest_change",
     "read_label",
     "read_mask",
@@ -126,14 +127,27 @@ def _working_affine(image: nib.Nifti1Image, path: Path, role: str) -> np.ndarray
     return affine
 
 
-def _read_dicom(path: Path) -> Scan:
+def dicom_files(path: str | Path) -> list[Path]:
+    """The files of the one DICOM series in a folder, in the order of the slices; other files are passed over.
+
+    Raises:
+        InputError: where the folder holds no series, or several.
+    """
     import itk
 
     names = itk.GDCMSeriesFileNames.New()
+    # The same rules by which MONAI tells series apart: it reads the first one it finds.
+    names.SetUseSeriesDetails(True)
+    names.AddSeriesRestriction("0008|0021")
     names.SetDirectory(str(path))
     series = list(names.GetSeriesUIDs())
     if len(series) != 1:
         raise InputError(f"folder {path} must hold exactly one DICOM series, it holds {len(series)}.")
+    return [Path(name) for name in names.GetFileNames(series[0])]
+
+
+def _read_dicom(path: Path) -> Scan:
+    dicom_files(path)
     try:
         volume = LoadImage(reader="ITKReader", image_only=True, dtype=None)(str(path))
     except Exception as error:

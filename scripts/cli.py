@@ -17,9 +17,11 @@ from .demo import demo
 from .evaluate_contrast import evaluate_contrast
 from .evaluate_masks import evaluate_masks
 from .evaluate_texture import evaluate_texture
+from .export_dicom import export_dicom
 from .fit_presets import fit_presets
 from .fit_site_gaps import fit_site_gaps
 from .fit_sphere_radii import fit_sphere_radii
+from .gallery import gallery
 from .import_weights import import_weights
 from .prepare_lidc_masks import prepare_lidc_masks
 from .run import draw_masks, generate, run
@@ -35,9 +37,11 @@ COMMANDS = {
     "evaluate_contrast": evaluate_contrast,
     "evaluate_masks": evaluate_masks,
     "evaluate_texture": evaluate_texture,
+    "export": {"dicom": export_dicom},
     "fit_presets": fit_presets,
     "fit_site_gaps": fit_site_gaps,
     "fit_sphere_radii": fit_sphere_radii,
+    "gallery": gallery,
     "generate": generate,
     "import_weights": import_weights,
     "prepare": {"lidc_masks": prepare_lidc_masks},

@@ -8,6 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from custom_components.errors import InputError
 from custom_components.volumes import read_scan, write_scan
 
 
@@ -41,3 +42,32 @@ def test_contradicting_header_is_written_back_as_it_was(tmp_path):
     assert np.array_equal(np.asarray(after.dataobj), np.asarray(before.dataobj) + 1)
     for key in ("pixdim", "sform_code", "qform_code", "srow_x", "srow_y", "srow_z", "datatype", "dim"):
         assert np.array_equal(before.header[key], after.header[key]), key
+
+
+@pytest.mark.parametrize("ending", [".dcm", "", ".IMA"])
+def test_series_is_read_whatever_its_files_are_called_and_lie_among(tmp_path, ending):
+    pytest.importorskip("pydicom")
+    from dicom_series import write_series
+
+    plain = read_scan(write_series(tmp_path / "plain"))
+    folder = write_series(tmp_path / "series", ending=ending)
+    (folder / "README.txt").write_text("notes")
+    (folder / ".DS_Store").write_bytes(bytes(200))
+    (folder / "broken.dcm").write_text("no DICOM")
+    (folder / "ct.nii.gz").write_bytes(b"no NIfTI")
+    (folder / "thumbnails").mkdir()
+    scan = read_scan(folder)
+    np.testing.assert_array_equal(scan.stored, plain.stored)
+    np.testing.assert_array_equal(scan.affine, plain.affine)
+
+
+def test_part_of_a_series_is_never_read_for_the_whole(tmp_path):
+    pytest.importorskip("pydicom")
+    from dicom_series import write_series
+
+    # Both under one UID, as scanners write reconstructions of several thicknesses.
+    folder = write_series(tmp_path / "series", SeriesInstanceUID="1.2.3")
+    for path in write_series(tmp_path / "other", SliceThickness=5.0, SeriesInstanceUID="1.2.3").iterdir():
+        path.rename(folder / f"other {path.name}")
+    with pytest.raises(InputError, match="exactly one DICOM series, it holds 2"):
+        read_scan(folder)
