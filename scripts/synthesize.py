@@ -36,6 +36,7 @@ def synthesize(
     group_size: int = 4,
     threads: int = 1,
     panel: bool = True,
+    gallery: bool = True,
     progress: bool = True,
     overwrite: bool = False,
     **overrides: Any,
@@ -67,16 +68,15 @@ def synthesize(
         group_size: cases worked on together; their scans are in memory.
         threads: of PyTorch in each process.
         panel: draw a picture of each case.
+        gallery: show the set on one page, gallery.html, at the end.
         progress: show a bar.
         overwrite: begin anew, without the cases that are there.
         overrides: any key of the painting bundle's inference config, e.g. --num_inference_steps 25; with mask_ before
             it, of the mask bundle's.
     """
-    progress, overwrite = as_flag(progress, "progress"), as_flag(overwrite, "overwrite")
     given = dict(locals())
-    for key in ("progress", "overwrite"):
-        given.pop(key)
-    failures = synthesise(read_options(**given), overwrite, cases_per_scan is not None, progress)
+    flags = {key: as_flag(given.pop(key), key) for key in ("overwrite", "progress", "gallery")}
+    failures = synthesise(read_options(**given), cases_given=cases_per_scan is not None, **flags)
     if failures:
         count = f"{len(failures)} case{'s' * (len(failures) > 1)}"
         print(f"{count} failed; {output}/failed.jsonl lists what went wrong.", file=sys.stderr)

@@ -32,10 +32,12 @@ def save_painter(folder: Path) -> dict[str, Any]:
     return {**QUICK, "weights": str(save_weights_of(BUNDLES / "lefusion_lidc", folder / "painter.pt"))}
 
 
-def make(input: Path, output: Path, overrides: dict[str, Any], overwrite: bool = False, **given: Any) -> list[dict]:
+def make(
+    input: Path, output: Path, overrides: dict[str, Any], overwrite: bool = False, gallery: bool = False, **given: Any
+) -> list[dict]:
     """A set made in this process; its failures."""
     options = read_options(input=input, output=output, overrides=overrides, **given)
-    return synthesise(options, overwrite, "cases_per_scan" in given, progress=False)
+    return synthesise(options, overwrite, "cases_per_scan" in given, progress=False, gallery=gallery)
 
 
 def words(input: Path, output: Path, overrides: dict[str, Any], **given: Any) -> list[str]:
@@ -62,8 +64,9 @@ def start(arguments: list[str], processes: int = 1) -> subprocess.Popen:
 
 
 def contents(root: Path) -> dict[str, bytes]:
-    """Every file of a set but the record of the run, which tells its own folder and time."""
-    files = [path for path in sorted(root.rglob("*")) if path.is_file() and path.name != "synthesis.json"]
+    """Every file of a set but the record of the run, which tells its folder and time, and the page that shows it."""
+    left_out = ("synthesis.json", "gallery.html")
+    files = [path for path in sorted(root.rglob("*")) if path.is_file() and path.name not in left_out]
     return {path.relative_to(root).as_posix(): path.read_bytes() for path in files}
 
 

@@ -1,4 +1,4 @@
-"""`lefusion synthesize` as a person runs it: in processes of its own, under torchrun, killed, and with failing scans."""
+"""`lefusion synthesize` in processes of its own: under torchrun, killed, and with failing scans."""
 
 from __future__ import annotations
 
@@ -44,6 +44,7 @@ def test_two_processes_make_the_same_bytes_as_one(painter, scans, expected, tmp_
     assert process.returncode == 0, errors[-3000:]
     assert "cases of process 1 of 2" in errors
     assert contents(tmp_path / "set") == expected
+    assert "a_s1" in (tmp_path / "set" / "gallery.html").read_text()
 
 
 def test_a_killed_run_is_completed_by_the_same_command(painter, scans, expected, tmp_path):

@@ -149,7 +149,7 @@ class GroupScans:
         if scan.organ is not None:
             return self._read_organ(scan.organ, image)
         if self.find_organ is None:
-            raise InputError(f"image {image.path} needs a mask of its {self.organ_name}: --organ_mask gives one.")
+            raise InputError(f"image {image.path} has no mask of its {self.organ_name}: --organ_mask must hold one.")
         mask = self.find_organ(image)
         return Organ(
             mask, None, {"source": "found", "file": None, "sha256": None, "volume_ml": _volume_ml(mask, image)}

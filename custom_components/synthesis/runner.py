@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from ..errors import InputError
 from ..files import check_writable
+from ..gallery import write_gallery
 from ..lesion_library import LesionLibrary
 from .cases import GroupScans, SyntheticCase, list_synthetic_cases
 from .copying import CopiedMasks, WallCopies
@@ -179,7 +180,11 @@ def _those_that_can(
 
 
 def synthesise(
-    options: SynthesisOptions, overwrite: bool = False, cases_given: bool = False, progress: bool = True
+    options: SynthesisOptions,
+    overwrite: bool = False,
+    cases_given: bool = False,
+    progress: bool = True,
+    gallery: bool = True,
 ) -> list[dict[str, str]]:
     """Makes a set, or completes the one that the same command began; the failures of all processes.
 
@@ -188,6 +193,7 @@ def synthesise(
         overwrite: begin anew.
         cases_given: whether ``cases_per_scan`` was asked for.
         progress: show a bar.
+        gallery: show the set on a page at the end.
 
     Returns:
         ``{"case", "error"}`` of each case that failed.
@@ -233,7 +239,9 @@ def synthesise(
                 synthesis.make(group, pending, report)
         failures = sorted(processes.gather(failures), key=lambda failure: failure["case"])
         if processes.first:
-            folder.finish([case.name for case in synthesis.cases], failures)
+            records = folder.finish([case.name for case in synthesis.cases], failures)
+            if gallery and records:
+                write_gallery(options.output)
         processes.gather([])  # the set is whole when any process ends
     return failures
 
