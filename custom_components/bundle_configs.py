@@ -11,7 +11,7 @@ from monai.bundle import ConfigParser
 
 from .errors import InputError
 
-__all__ = ["BUNDLES", "as_overrides", "bundle_root", "check_overrides", "config_files"]
+__all__ = ["BUNDLES", "WORKFLOWS", "as_overrides", "bundle_root", "check_overrides", "config_files"]
 
 BUNDLES = Path(__file__).resolve().parent.parent / "bundles"
 WORKFLOWS = {

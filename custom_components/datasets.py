@@ -164,7 +164,10 @@ def read_entries(path: Path, keys: Sequence[str], optional: Sequence[str] = ()) 
             named = " and ".join(repr(key) for key in keys)
             raise InputError(f"entry {number} of datalist {path} must have the path{'s' * (len(keys) > 1)} {named}.")
     paths = {*keys, *optional}
-    return [{**entry, **{key: str(path.parent / entry[key]) for key in paths if key in entry}} for entry in entries]
+    return [
+        {**entry, **{key: str(path.parent / entry[key]) for key in paths if isinstance(entry.get(key), str)}}
+        for entry in entries
+    ]
 
 
 def _pair_folders(root: Path, labelled: bool) -> list[dict[str, Any]]:

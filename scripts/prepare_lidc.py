@@ -11,6 +11,7 @@ from typing import Any
 from tqdm import tqdm
 
 from custom_components import __version__
+from custom_components.bundle_configs import BUNDLES
 from custom_components.datasets import split_by_patient
 from custom_components.dicom_series import Series, find_series, read_stack
 from custom_components.errors import InputError, as_flag
@@ -21,7 +22,6 @@ from custom_components.spheres import read_radii
 
 from .lidc_contours import HOW_TO_GET_IT, Scan, group_readings, open_database, read_readings, read_scans
 from .lidc_rois import Placement, nodule_rois, normal_rois
-from .run import BUNDLES
 
 GROUPS = ("Pathological", "Normal")
 PARTS = (*GROUPS, "scans")

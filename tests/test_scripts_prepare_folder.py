@@ -13,9 +13,9 @@ import pytest
 from bundle_runs import BUNDLES, files_below, read_configs, save_nifti
 from made_up_organs import CYST, LIVER, TUMOUR, save_brains, save_livers
 
+from custom_components.bundle_configs import WORKFLOWS
 from custom_components.errors import InputError
 from lefusion_scripts.prepare_folder import FILES, prepare_folder, read_names
-from lefusion_scripts.run import WORKFLOWS
 
 PATIENTS = r"(liver_\d+)"
 
