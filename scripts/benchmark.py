@@ -21,12 +21,12 @@ from monai.bundle import ConfigParser
 from torch import Tensor
 from tqdm import tqdm
 
+from custom_components.bundle_configs import bundle_root, check_overrides
 from custom_components.conditioners import lesion_histogram
 from custom_components.errors import InputError, as_flag
 from custom_components.files import check_writable, write_atomically
 from lefusion_scripts.benchmark_published import measure_published
 from lefusion_scripts.costs import count_flops, peak_memory_mb
-from lefusion_scripts.run import bundle_root, check_overrides
 
 RADIUS_VOXELS = 8
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from monai.bundle import ConfigParser
 
+from custom_components.bundle_configs import bundle_root
 from custom_components.datasets import list_cases
 from custom_components.files import write_atomically
 from custom_components.labels import LesionLabels
@@ -14,7 +15,7 @@ from custom_components.panels import save_texture_grid
 from custom_components.specs import LesionSpec, read_lesions
 from custom_components.volumes import read_scan
 
-from .run import bundle_root, run
+from .run import run
 
 
 def demo(output_dir: str = "demo_output", bundle: str = "lefusion_lidc", seed: int = 0) -> None:

@@ -15,6 +15,7 @@ from monai.inferers import Inferer
 from tqdm import tqdm
 
 from custom_components.baselines import HandCraftedMasks
+from custom_components.bundle_configs import bundle_root, check_overrides, config_files
 from custom_components.datasets import require_cases, split_by_patient
 from custom_components.errors import InputError, as_flag
 from custom_components.files import check_writable, write_atomically
@@ -26,8 +27,6 @@ from custom_components.mask_targets import MaskTarget, read_target
 from custom_components.masks import bounding_sphere
 from custom_components.metrics import SHAPE_MEASURES, shape_distances, shape_measures
 from custom_components.seeds import derive_seed
-
-from .run import bundle_root, check_overrides, config_files
 
 METHODS = ("drawn", "hand_crafted")
 

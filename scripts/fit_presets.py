@@ -19,11 +19,11 @@ from scipy.cluster.vq import ClusterError, kmeans2, vq
 from scipy.stats import spearmanr
 from tqdm import tqdm
 
+from custom_components.bundle_configs import bundle_root, config_files
 from custom_components.conditioners import NUM_BINS, histogram_mean, lesion_histogram
 from custom_components.datasets import list_cases
 from custom_components.errors import InputError, as_flag
 from custom_components.files import write_atomically
-from lefusion_scripts.run import bundle_root, config_files
 
 RESTARTS = 50
 LEAST_DIFFERENCE = 0.1  # a twentieth of [-1, 1], between the means of neighbouring presets where there is a choice

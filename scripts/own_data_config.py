@@ -7,9 +7,8 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
+from custom_components.bundle_configs import bundle_root, config_files
 from custom_components.labels import LesionLabels
-
-from .run import bundle_root, config_files
 
 ONE_CLASS, ANY = "lefusion_lidc", "lefusion_emidec"
 SHIFT = 8  # voxels of the cached crop beyond the training crop, which lies in it at random

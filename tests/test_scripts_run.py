@@ -8,8 +8,8 @@ import fire
 import pytest
 from bundle_runs import BUNDLES
 
+from custom_components.bundle_configs import config_files
 from custom_components.errors import InputError
-from lefusion_scripts.run import config_files
 
 ROOT = BUNDLES / "lefusion_emidec"
 CONFIGS = ROOT / "configs"
