@@ -9,7 +9,7 @@ from scipy import ndimage
 
 __all__ = ["OrganDepth"]
 
-MOST_VOXELS = 1 << 22  # in the organ's box; of larger ones only every second, third, ... voxel is considered
+MOST_VOXELS = 1 << 21  # in the organ's box; of larger ones only every second, third, ... voxel is considered
 
 
 class OrganDepth:

@@ -17,7 +17,7 @@ __all__ = ["draw_sites", "read_site_gaps"]
 
 BAND_MM = 0.5  # how near to the drawn gap a site lies at least, on grids that are as fine
 AERATED_HU = -500.0
-AERATED_SHARE = 0.65  # of the lung around real nodules, 99 % is aerated to this share; at the hilum much is not
+AERATED_SHARE = 0.65  # the lung around each of 100 real nodules is aerated to more than this; at the hilum much is not
 
 
 def draw_sites(
