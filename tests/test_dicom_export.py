@@ -17,13 +17,10 @@ from pydicom.uid import (
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
-    JPEGLosslessSV1,
     RLELossless,
 )
 
 from custom_components.dicom_export import export_case, find_source
-from custom_components.dicom_export.pixels import StoredPixels
-from custom_components.dicom_export.segmentation import number_segments, property_type
 from custom_components.errors import InputError
 from custom_components.files import file_hash
 from custom_components.synthesis.records import read_manifest
@@ -155,27 +152,6 @@ def test_compressed_slices_are_decompressed(tmp_path):
     assert np.array_equal(stored[outside], read_scan(plain).stored[outside])
 
 
-def test_pixels_that_cannot_be_read_are_one_sentence(tmp_path):
-    path = write_series(tmp_path / "a", positions=range(1)) / "900.dcm"
-    for changes, words in (
-        ({"NumberOfFrames": 3}, "holds several frames"),
-        ({"SamplesPerPixel": 3}, "is in colour"),
-        ({"ModalityLUTSequence": [pydicom.Dataset()]}, "lookup table"),
-        ({"BitsStored": 12, "HighBit": 15}, "12 of 16 bits"),
-        ({"Rows": 400}, "holds fewer pixels"),
-    ):
-        item = pydicom.dcmread(path)
-        for keyword, value in changes.items():
-            setattr(item, keyword, value)
-        with pytest.raises(InputError, match=rf"slice s\.dcm .*{words}"):
-            StoredPixels(item, "s.dcm")
-    item = pydicom.dcmread(path)
-    item.PixelData = pydicom.encaps.encapsulate([b"no JPEG at all "])
-    item.file_meta.TransferSyntaxUID = JPEGLosslessSV1
-    with pytest.raises(InputError, match=r"slice s\.dcm is compressed \(JPEG Lossless.*cannot be decompressed"):
-        StoredPixels(item, "s.dcm")
-
-
 def test_every_slice_says_that_it_is_synthetic_and_where_it_comes_from(tmp_path):
     source = write_series(tmp_path / "in" / "a", SoftwareVersions="VB40", IconImageSequence=[pydicom.Dataset()])
     root = paint_set(tmp_path / "set", [source])
@@ -227,21 +203,6 @@ def test_segments_are_coded_numbered_and_automatic(tmp_path):
         assert (kind.CodeValue, kind.CodingSchemeDesignator, kind.CodeMeaning) == ("52988006", "SCT", "Lesion")
 
 
-@pytest.mark.parametrize(
-    ("lesion_class", "code"),
-    [
-        ("lesion", "52988006"),
-        ("nodule", "27925004"),
-        ("Lung nodule", "27925004"),
-        ("mi", "22298006"),
-        ("pmo", "26036001"),
-        ("x", "52988006"),
-    ],
-)
-def test_class_names_have_codes_and_unknown_ones_are_lesions(lesion_class, code):
-    assert property_type(lesion_class).value == code
-
-
 def test_same_case_gives_the_same_files(tmp_path):
     source = write_series(tmp_path / "in" / "a")
     root = paint_set(tmp_path / "set", [source])
@@ -252,23 +213,6 @@ def test_same_case_gives_the_same_files(tmp_path):
         contents.append([path.read_bytes() for path in files])
     assert contents[0] == contents[1]
     assert not list(tmp_path.glob(".partial*"))
-
-
-def test_joint_classes_become_segments_of_their_own_whatever_their_values(tmp_path):
-    instances = np.zeros((6, 6, 3), np.uint8)
-    instances[1:5, 1:5, 1] = 1
-    label = instances * 2  # a layout that counts from 1: classes 3 and 4 have become 1 and 2
-    label[2:4, 1:5, 1] = 1
-    entries = [
-        {"spec": {"case": "a", "lesion": 1, "lesion_class": "mi", "voxels": 8, "box": [[1, 5], [1, 5], [1, 2]]}},
-        {"spec": {"case": "a", "lesion": 1, "lesion_class": "pmo", "voxels": 8, "box": [[2, 4], [1, 5], [1, 2]]}},
-    ]
-    segments = number_segments(entries, instances, label)
-    np.testing.assert_array_equal(segments == 1, label == 2)
-    np.testing.assert_array_equal(segments == 2, label == 1)
-    for broken in (entries[:1], [entries[0], {"spec": {**entries[1]["spec"], "voxels": 7}}]):
-        with pytest.raises(InputError, match="case a"):
-            number_segments(broken, instances, label)
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,11 @@
 (() => {
   "use strict";
+  for (const element of document.querySelectorAll(".script-only")) element.hidden = false;
+  for (const panel of document.querySelectorAll(".panel")) {
+    panel.addEventListener("click", () => panel.classList.toggle("large"));
+  }
   const form = document.querySelector("form.filter");
   if (!form) return;
-  for (const element of document.querySelectorAll(".script-only")) element.hidden = false;
   const selects = [...form.querySelectorAll("select")];
   const fits = (element) => selects.every((select) => !select.value || element.dataset[select.dataset.filter] === select.value);
   const update = () => {
@@ -23,8 +26,5 @@
   };
   form.addEventListener("change", update);
   form.addEventListener("submit", (event) => event.preventDefault());
-  for (const panel of document.querySelectorAll(".panel")) {
-    panel.addEventListener("click", () => panel.classList.toggle("large"));
-  }
   update();
 })();
