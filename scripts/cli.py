@@ -104,7 +104,7 @@ def main() -> None:
         print(f"error: {cause}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("\ninterrupted; the same command with --resume true goes on", file=sys.stderr)
+        print("\ninterrupted; the same command goes on (all but synthesize need --resume true for it)", file=sys.stderr)
         sys.exit(130)
 
 
