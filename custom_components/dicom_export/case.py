@@ -14,7 +14,7 @@ import pydicom
 
 from ..errors import InputError
 from ..files import file_hash
-from ..synthesis.records import read_sidecar
+from ..synthesis.records import read_sidecar, source_path
 from ..volumes import Scan, check_same_grid, read_scan
 from .pixels import StoredPixels
 from .provenance import Origin, mark_derived
@@ -42,20 +42,17 @@ class ExportedCase:
 
 
 def find_source(record: Mapping[str, Any], base: str | Path) -> Path:
-    """A case's source: a path relative to the input of the synthesis (to its folder, where that is a file), or that
-    input itself where it was one scan.
+    """A case's source, see :func:`~custom_components.synthesis.records.source_path`.
 
     Raises:
         InputError: where it is not there.
     """
-    base, source = Path(str(base)), str(record["source"])
-    candidates = [(base.parent if base.is_file() else base) / source]
-    if Path(source).name == base.name:
-        candidates.append(base)
-    for path in candidates:
-        if path.exists():
-            return path
-    raise InputError(f"case {record['case']}: its source {source} is not in {base}; --source names the input folder.")
+    path = source_path(Path(str(base)), record)
+    if not path.exists():
+        raise InputError(
+            f"case {record['case']}: its source {record['source']} is not in {base}; --source names the input folder."
+        )
+    return path
 
 
 def export_case(
