@@ -57,7 +57,7 @@ class MaskDiffusionPrepareBatch(PrepareBatch):
 
 
 class MaskSamplingPrepareBatch(PrepareBatch):
-    """A batch of masks to draw: sphere and boundary as input, the masks' seeds for the inferer."""
+    """A batch of masks to draw: sphere and boundary as input, the masks' seeds and radii for the inferer."""
 
     def __call__(
         self,
@@ -66,6 +66,7 @@ class MaskSamplingPrepareBatch(PrepareBatch):
         non_blocking: bool = False,
         **kwargs: Any,
     ) -> tuple[Tensor, Tensor, tuple, dict[str, Any]]:
-        """Returns inputs (N, 2, ...), the sphere (N, 1, ...) as target, (), and seeds."""
+        """Returns inputs (N, 2, ...), the sphere (N, 1, ...) as target, (), and seeds and radii_mm."""
         inputs = _inputs(batchdata, device, non_blocking)
-        return inputs, inputs[:, :1], (), {"seeds": [int(seed) for seed in batchdata["seed"]]}
+        radii = [float(control[3]) for control in batchdata["control"]]
+        return inputs, inputs[:, :1], (), {"seeds": [int(seed) for seed in batchdata["seed"]], "radii_mm": radii}

@@ -80,7 +80,8 @@ class Drawing:
                         _open(plane, crop["sphere"].affine, crop["boundary"].shape[1:])
                     )
             inputs = torch.stack([torch.cat([crop["sphere"], crop["boundary"]]) for crop in crops])
-            values = inferer(inputs.to(self.device), self.network, seeds=[spec.seed for _, spec in part])
+            seeds, radii = [spec.seed for _, spec in part], [spec.radius_mm for _, spec in part]
+            values = inferer(inputs.to(self.device), self.network, seeds=seeds, radii_mm=radii)
             for (target, spec), plane, crop, value in zip(part, cut[start:], crops, values.cpu().numpy(), strict=False):
                 scan, organ = read_target(target)
                 shape = scan.stored.shape

@@ -87,9 +87,33 @@ def test_seed_decides_the_mask_whatever_shares_its_batch():
     assert not torch.equal(both[0], both[1])
 
 
+def test_guidance_by_radius_takes_a_factor_for_each_sample_over_the_logarithm_of_its_radius():
+    pairs = [[2.0, 1.0], [8.0, 2.0]]
+    by_radius = MaskDiffusionInferer(NoiseSchedule(T), num_inference_steps=3, shape_guidance=pairs)
+    assert by_radius.guidance_factors(4, [1.0, 2.0, 4.0, 30.0]) == pytest.approx([1, 1, 1.5, 2])
+
+    def network(x, timesteps, context=None):
+        return 0.5 * x[:, :1] - 0.4
+
+    given = torch.cat([torch.rand(2, 1, 4, 4, 4), torch.ones(2, 1, 4, 4, 4)], dim=1)
+    both = by_radius(given, network, seeds=[5, 6], radii_mm=[2.0, 4.0])
+    for i, factor in enumerate((1.0, 1.5)):
+        alone = MaskDiffusionInferer(NoiseSchedule(T), num_inference_steps=3, shape_guidance=factor)
+        torch.testing.assert_close(both[i : i + 1], alone(given[i : i + 1], network, seeds=[5 + i]))
+    with pytest.raises(ValueError, match="radii of the control spheres"):
+        by_radius(given, network)
+
+
 @pytest.mark.parametrize(
     ("settings", "named"),
-    [({"context": "organ"}, "context"), ({"num_classes": 0}, "num_classes"), ({"shape_guidance": 0}, "shape_guidance")],
+    [
+        ({"context": "organ"}, "context"),
+        ({"num_classes": 0}, "num_classes"),
+        ({"shape_guidance": 0}, "shape_guidance"),
+        ({"shape_guidance": "strong"}, "shape_guidance"),
+        ({"shape_guidance": [[5, 1.2], [3, 1.0]]}, "rising radii"),
+        ({"shape_guidance": [1.2, 1.4]}, "pairs"),
+    ],
 )
 def test_bad_setting_is_refused_by_name(settings, named):
     with pytest.raises(InputError, match=named):

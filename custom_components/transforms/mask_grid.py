@@ -149,7 +149,8 @@ class MaskTargetCropd(MapTransform):
     Raises:
         InputError: where ``sphere_falloff_mm`` is negative.
 
-    Adds sphere and boundary, (1, X, Y, Z) float32, MetaTensors with the crop's affine, and seed. Removes target, spec.
+    Adds sphere and boundary, (1, X, Y, Z) float32, MetaTensors with the crop's affine, control (4,): centre and radius
+    in mm; and seed. Removes target, spec.
     """
 
     def __init__(
@@ -181,6 +182,7 @@ class MaskTargetCropd(MapTransform):
                 boundary = (share >= min(0.5, max(float(share.max()), 1e-3))).astype(np.float32)
             for name, channel in (("sphere", sphere), ("boundary", boundary)):
                 out[name] = MetaTensor(torch.from_numpy(channel[None]), affine=torch.as_tensor(affine))
+        out["control"] = np.array([*spec.centre_mm, spec.radius_mm])
         out["seed"] = spec.seed
         return out
 
