@@ -75,8 +75,7 @@ def verify(target: str, schema: str | None = None, progress: bool = True) -> Non
     with tempfile.TemporaryDirectory() as temporary:
         path = Path(str(target))
         if is_url(str(target)):
-            zips = fetch_zoo(str(target), Path(temporary), bars)
-            path = zips[0] if str(target).endswith(".zip") else Path(temporary)
+            path = fetch_zoo(str(target), Path(temporary), bars)
         if path.is_file():
             found, recorded = verify_archive(path, rules), has_record(path.parent)
         elif (path / "configs").is_dir():
@@ -103,7 +102,7 @@ def serve(directory: str = "dist", port: int = 8000, host: str = "127.0.0.1") ->
     Args:
         directory: what ``lefusion zoo pack`` wrote.
         port: port to listen at; 0 takes one that is free.
-        host: address to listen at; other machines can reach it at 0.0.0.0 alone.
+        host: address to listen at; 0.0.0.0 lets other machines in.
 
     Raises:
         InputError: where there are no zips, one is not as recorded, or the port cannot be had.

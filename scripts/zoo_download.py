@@ -27,11 +27,11 @@ def is_url(target: str) -> bool:
     return "://" in target
 
 
-def fetch_zoo(url: str, folder: Path, progress: bool = True) -> list[Path]:
+def fetch_zoo(url: str, folder: Path, progress: bool = True) -> Path:
     """Downloads a zip with the records beside it, or from the address of a zoo all zips that its records name.
 
     Returns:
-        The zips, in ``folder``.
+        The zip in ``folder``, or ``folder`` itself where it holds a zoo.
 
     Raises:
         InputError: where the address is none of HTTP, cannot be read, or breaks off.
@@ -53,7 +53,7 @@ def fetch_zoo(url: str, folder: Path, progress: bool = True) -> list[Path]:
         names = sorted(name for name in keys if ARCHIVE_NAME.fullmatch(name))
     for name in names:
         _fetch(url if zipped else urljoin(base, name), folder / name, progress)
-    return [folder / name for name in names]
+    return folder / file if zipped else folder
 
 
 def _fetch(url: str, path: Path, progress: bool, optional: bool = False) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -36,7 +37,7 @@ def open_zoo(folder: Path, host: str, port: int) -> ZooServer:
             raise InputError(f"{release.path} {sentence}")
     try:
         return ZooServer(folder, releases, host, port)
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, TypeError) as error:
         raise InputError(f"cannot serve at {host}:{port}: {first_line(error)}.") from error
 
 
@@ -50,20 +51,20 @@ class ZooServer(ThreadingHTTPServer):
         super().__init__((host, port), _Handler)
         self.url = f"http://{host}:{self.server_address[1]}"
 
-    def model_info(self) -> dict[str, dict[str, str]]:
-        """The record, with sources that lead here."""
+    def model_info(self, base: str) -> dict[str, dict[str, str]]:
+        """The record, with sources that lead here, by the address that the server was asked at."""
         info = read_model_info(self.folder / MODEL_INFO)
-        return {key: {**entry, "source": f"{self.url}/{key}.zip"} for key, entry in info.items()}
+        return {key: {**entry, "source": f"{base}/{key}.zip"} for key, entry in info.items()}
 
     def zips(self) -> dict[str, Path]:
         """Zips by the names that they are asked for: ``NAME_vVERSION.zip``, and ``NAME.zip`` for the newest."""
         newest = {f"{release.name}.zip": release.path for release in self.releases}  # the newest of a name is last
         return newest | {release.path.name: release.path for release in self.releases}
 
-    def page(self) -> str:
+    def page(self, base: str) -> str:
         """What a browser sees."""
-        lines = [f"{self.url}/{release.path.name}" for release in self.releases]
-        return "\n".join([*lines, f"{self.url}/{MODEL_INFO}", f"{self.url}/{SUMS}", ""])
+        lines = [f"{base}/{release.path.name}" for release in self.releases]
+        return "\n".join([*lines, f"{base}/{MODEL_INFO}", f"{base}/{SUMS}", ""])
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -95,6 +96,8 @@ class _Handler(BaseHTTPRequestHandler):
         """Type and content of what lies at a path; headers that belong to it are added."""
         zoo = self.server
         zips = zoo.zips()
+        host = self.headers.get("Host", "")
+        base = f"http://{host}" if re.fullmatch(r"[\w.:\[\]-]+", host) else zoo.url
         if is_hub_path(path):
             description = describe(path, zoo.releases)
             if description is not None:
@@ -105,9 +108,9 @@ class _Handler(BaseHTTPRequestHandler):
         if path.removeprefix("/") in zips:
             return "application/zip", zips[path.removeprefix("/")].read_bytes()
         if path == f"/{MODEL_INFO}":
-            return "application/json", json.dumps(zoo.model_info(), indent=4, sort_keys=True).encode()
+            return "application/json", json.dumps(zoo.model_info(base), indent=4, sort_keys=True).encode()
         if path == f"/{SUMS}" and (zoo.folder / SUMS).is_file():
             return "text/plain", (zoo.folder / SUMS).read_bytes()
         if path == "/":
-            return "text/plain", zoo.page().encode()
+            return "text/plain", zoo.page(base).encode()
         raise NotOnHub("EntryNotFound")

@@ -20,6 +20,7 @@ from .zoo_record import MODEL_INFO, SUMS, compare, read_model_info, read_sums
 
 __all__ = ["has_record", "verify_archive", "verify_bundle", "verify_zoo"]
 
+MAX_TOTAL = 2**30
 DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError)
 
 
@@ -54,37 +55,53 @@ def verify_archive(path: Path, schema: Mapping[str, Any]) -> list[Finding]:
         InputError: where the records cannot be read.
     """
     info, sums = read_model_info(path.parent / MODEL_INFO), read_sums(path.parent / SUMS)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            contents, recorded_as = _check_archive(path, archive, schema)
-    except DAMAGED:
-        contents, recorded_as = ["is damaged: it is no complete zip."], path.name
+    contents, recorded_as = _check_archive(path, schema)
     return [Finding(path.name, sentence) for sentence in (*compare(path, recorded_as, info, sums), *contents)]
 
 
-def _check_archive(path: Path, archive: zipfile.ZipFile, schema: Mapping[str, Any]) -> tuple[list[str], str]:
+def _check_archive(path: Path, schema: Mapping[str, Any]) -> tuple[list[str], str]:
     """What is wrong within a zip, and the name that it must have in the records."""
-    unsafe = unsafe_members(archive)
-    if unsafe:  # nothing is read from a zip made to harm
-        return unsafe, path.name
-    infos = [info for info in archive.infolist() if not info.is_dir()]
-    folders = sorted({info.filename.split("/")[0] if "/" in info.filename else "" for info in infos})
-    if len(folders) != 1 or not folders[0]:
-        return ["must hold one folder with the bundle in it."], path.name
-    for info in infos:
-        if info.file_size <= MAX_BYTES and archive.read(info) is None:  # reading compares each file's check sum
-            raise zipfile.BadZipFile
-    members = {
-        info.filename.split("/", 1)[1]: Member(info.file_size, lambda info=info: archive.read(info)) for info in infos
-    }
+    try:
+        archive = zipfile.ZipFile(path)
+    except DAMAGED:
+        return ["is damaged: it is no complete zip."], path.name
+    with archive:
+        infos = [info for info in archive.infolist() if not info.is_dir()]
+        # Weights are zips themselves: cut off behind them, the whole passes for the weights with something before them.
+        if not infos or min(info.header_offset for info in archive.infolist()) > 0:
+            return ["is damaged: it is no complete zip."], path.name
+        unsafe = unsafe_members(archive)
+        if sum(info.file_size for info in infos) > MAX_TOTAL:
+            unsafe.append(f"unpacks to more than {MAX_TOTAL >> 20} MB.")
+        if unsafe:  # nothing is read from a zip made to harm
+            return unsafe, path.name
+        try:
+            for info in infos:
+                if info.file_size <= MAX_BYTES:
+                    archive.read(info)  # compares its check sum
+        except DAMAGED:
+            return [f"is damaged: {info.filename} cannot be read from it."], path.name
+        folders = sorted({info.filename.split("/")[0] if "/" in info.filename else "" for info in infos})
+        if len(folders) != 1 or not folders[0]:
+            return ["must hold one folder with the bundle in it."], path.name
+        members = {info.filename.split("/", 1)[1]: _member(archive, info) for info in infos}
+        return _check_members(path, folders[0], members, schema)
+
+
+def _check_members(
+    path: Path, name: str, members: Mapping[str, Member], schema: Mapping[str, Any]
+) -> tuple[list[str], str]:
     match = ARCHIVE_NAME.fullmatch(path.name)
     version = match["version"] if match else None
-    contents = check_contents(members, folders[0], version, schema)
+    found = check_contents(members, name, version, schema)
     # MONAI saves what it downloads as NAME.zip, whatever the version.
-    if match is None or match["name"] != folders[0]:
-        contents.append(f"must be called {folders[0]}_vVERSION.zip or {folders[0]}.zip, after the bundle in it.")
-    version = version or read_metadata(members).get("version")
-    return contents, archive_name(folders[0], str(version))
+    if match is None or match["name"] != name:
+        found.append(f"must be called {name}_vVERSION.zip or {name}.zip, after the bundle in it.")
+    return found, archive_name(name, version or str(read_metadata(members).get("version")))
+
+
+def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Member:
+    return Member(info.file_size, lambda: archive.read(info))
 
 
 def verify_bundle(folder: Path, schema: Mapping[str, Any]) -> list[Finding]:
@@ -97,6 +114,7 @@ def verify_bundle(folder: Path, schema: Mapping[str, Any]) -> list[Finding]:
                 found.append(f"{name} is a link, which a packed bundle never holds.")
             elif path.is_file() and "__pycache__" not in path.parts:
                 members[name] = Member(path.stat().st_size, path.read_bytes)
-    name, _, version = folder.resolve().name.partition("_v")
-    found += check_contents(members, name, version or None, schema)
+    if not found:  # without what a link leads to, nothing can be said about the rest
+        name, _, version = folder.resolve().name.partition("_v")
+        found = check_contents(members, name, version or None, schema)
     return [Finding(folder.name, sentence) for sentence in found]
