@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tempfile
+import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -122,17 +123,18 @@ def _check_metadata(
     validator = jsonschema.validators.validator_for(schema)(schema)
     error = jsonschema.exceptions.best_match(validator.iter_errors(metadata))
     if error is not None:
-        yield f"{METADATA} does not follow the schema at {error.json_path}: {first_line(error)}."
+        problem = textwrap.shorten(first_line(error), 200, placeholder=" ...")
+        yield f"{METADATA} does not follow the schema at {error.json_path}: {problem}."
     own, given = metadata.get("name"), metadata.get("version")
     changelog = metadata.get("changelog")
     if not isinstance(changelog, dict) or not changelog.get(str(given)):
-        yield f"{METADATA} has no changelog entry for its version {given}."
+        yield f"{METADATA} has no changelog entry for its version {given!r}."
     if own != name:
         yield f"{METADATA} has the name {own!r}, the folder is called {name!r}."
     if "_v" in name:
         yield f"{METADATA}: the name {name!r} holds '_v', where MONAI takes the version to begin."
     if version is not None and given != version:
-        yield f"{METADATA} has version {given}, the file's name says {version}."
+        yield f"{METADATA} has version {given!r}, the file's name says {version}."
 
 
 def _check_weights(members: Mapping[str, Member]) -> Iterator[str]:

@@ -71,7 +71,7 @@ def _fetch(url: str, path: Path, progress: bool, optional: bool = False) -> bool
                         raise InputError(f"{url} is larger than {MAX_DOWNLOAD >> 20} MB.")
                 received = file.tell()
     except urllib.error.HTTPError as error:
-        if optional and error.code == 404:
+        if optional and error.code in (403, 404):  # buckets answer 403 for what they lack
             return False
         raise InputError(f"cannot download {url}: {error}.") from error
     except (OSError, HTTPException, ValueError) as error:

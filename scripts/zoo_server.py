@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -90,7 +91,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         if with_content:
-            self.wfile.write(content)
+            with suppress(ConnectionError):  # whoever asked has gone
+                self.wfile.write(content)
 
     def _find(self, path: str, headers: dict[str, str]) -> tuple[str, bytes]:
         """Type and content of what lies at a path; headers that belong to it are added."""

@@ -188,7 +188,7 @@ REFUSED = {
         unlink("custom_components/losses.py"),
         r"train\.json names custom_components\.losses, which is",
     ),
-    "no changelog entry": (lambda root: edit_metadata(root, version="7.7.7"), r"no changelog entry .* 7\.7\.7"),
+    "no changelog entry": (lambda root: edit_metadata(root, version="7.7.7"), r"no changelog entry .* '7\.7\.7'"),
     "no task": (lambda root: edit_metadata(root, task=None), "follow the schema at .*'task' is a required property"),
     "no version number": (lambda root: edit_metadata(root, version="new", changelog={"new": "a"}), "follow the schema"),
     "another name": (lambda root: edit_metadata(root, name="other"), "has the name 'other'"),

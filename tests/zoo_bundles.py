@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import zipfile
@@ -105,5 +106,7 @@ def served(folder: Path) -> Iterator[str]:
         assert "serving" in line, line
         yield next(word for word in line.replace(",", " ").split() if word.startswith("http"))
     finally:
-        process.terminate()
-        process.communicate(timeout=60)
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert out.endswith("\nstopped\n")
