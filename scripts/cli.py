@@ -31,6 +31,9 @@ from .run import draw_masks, generate, run
 from .synthesize import synthesize
 from .verify import verify
 from .write_phantoms import write_phantoms
+from .zoo import pack as zoo_pack
+from .zoo import serve as zoo_serve
+from .zoo import verify as zoo_verify
 
 COMMANDS = {
     "benchmark": benchmark,
@@ -57,6 +60,7 @@ COMMANDS = {
     "synthesize": synthesize,
     "verify": verify,
     "write_phantoms": write_phantoms,
+    "zoo": {"pack": zoo_pack, "serve": zoo_serve, "verify": zoo_verify},
 }
 
 
