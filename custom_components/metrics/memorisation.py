@@ -1,0 +1,102 @@
+"""Whether synthetic lesions copy training lesions: how near each one's nearest is, against how near real ones are."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.spatial.distance import cdist
+from tqdm import tqdm
+
+from ..lesion_crops import LesionCrop
+
+__all__ = ["MIRRORS", "Neighbours", "correlation_neighbours", "feature_neighbours", "share_nearer"]
+
+MIRRORS = tuple(itertools.product((1, -1), repeat=3))  # steps along x, y, z: -1 turns an axis around
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """The nearest training lesion of each of n lesions.
+
+    Attributes:
+        distance: (n,), 0 for a copy; infinite where every training lesion is of the same patient.
+        nearest: (n,) its number.
+        mirror: (n,) the number of the mirror image in :data:`MIRRORS` by which the lesion resembles it.
+    """
+
+    distance: np.ndarray
+    nearest: np.ndarray
+    mirror: np.ndarray
+
+
+def correlation_neighbours(
+    crops: Sequence[LesionCrop], training: Sequence[LesionCrop], other_patients: bool, progress: bool = True
+) -> Neighbours:
+    """Neighbours by 1 less the normalised correlation of two lesions, centred on each other, where either lies.
+
+    It is the same for a lesion that was moved, made brighter or given more contrast, and for its mirror images.
+
+    Args:
+        crops: whose neighbours to find.
+        training: the lesions among which they are.
+        other_patients: look among the training lesions of other patients only.
+        progress: show a bar.
+    """
+    flat = np.stack([crop.scaled(crop.values).ravel() for crop in training]).astype(np.float32)
+    masks = np.stack([crop.mask.ravel() for crop in training]).astype(np.float32)
+    own, rest = flat * masks, flat * (1 - masks)
+    sums = {"r": own.sum(axis=1), "rr": (own * flat).sum(axis=1), "n": masks.sum(axis=1)}
+    patients = np.array([crop.patient for crop in training])
+    distance = np.empty((len(crops), len(training), len(MIRRORS)))
+    for i, crop in enumerate(tqdm(crops, desc="nearest training lesions", delay=1, disable=not progress)):
+        values, mask = crop.scaled(crop.values), crop.mask
+        turned = [tuple(slice(None, None, step) for step in mirror) for mirror in MIRRORS]
+        s = np.stack([values[part].ravel() for part in turned]).astype(np.float32)
+        m = np.stack([mask[part].ravel() for part in turned]).astype(np.float32)
+        # Sums over the union of both masks: what lies in the training lesion's, and the rest of this lesion's.
+        count = sums["n"] + m @ (1 - masks).T
+        sum_s = s @ masks.T + (s * m) @ (1 - masks).T
+        sum_ss = s**2 @ masks.T + (s**2 * m) @ (1 - masks).T
+        sum_r = sums["r"] + m @ rest.T
+        sum_rr = sums["rr"] + m @ (rest * flat).T
+        sum_sr = s @ own.T + (s * m) @ rest.T
+        covariance = sum_sr - sum_s * sum_r / count
+        variances = (sum_ss - sum_s**2 / count) * (sum_rr - sum_r**2 / count)
+        # Even lesions have no correlation with anything.
+        defined = variances > 1e-12 * count**2
+        correlation = np.where(defined, covariance / np.sqrt(np.where(defined, variances, 1)), 0)
+        distance[i] = np.clip(1 - correlation, 0, 2).T
+        if other_patients:
+            distance[i, patients == crop.patient] = np.inf
+    best = distance.reshape(len(crops), -1).argmin(axis=1)
+    nearest, mirror = np.divmod(best, len(MIRRORS))
+    return Neighbours(distance.reshape(len(crops), -1).min(axis=1), nearest, mirror)
+
+
+def feature_neighbours(
+    features: np.ndarray,
+    training: np.ndarray,
+    patients: Sequence[str] | None = None,
+    training_patients: Sequence[str] | None = None,
+) -> Neighbours:
+    """Neighbours by the Euclidean distance of standardised features (n, d) and (m, d), over ``sqrt(2 d)``.
+
+    With the patients of both, only training lesions of other patients are looked at.
+    """
+    distance = cdist(features, training) / np.sqrt(2 * features.shape[1])
+    if patients is not None:
+        distance[np.array(patients)[:, None] == np.array(training_patients)[None]] = np.inf
+    return Neighbours(distance.min(axis=1), distance.argmin(axis=1), np.zeros(len(features), dtype=int))
+
+
+def share_nearer(synthetic: np.ndarray, real: np.ndarray, percentile: float) -> float:
+    """Share of synthetic lesions nearer to a training lesion than the so many percent nearest of the real ones.
+
+    Args:
+        synthetic, real: (n,) and (m,) distances to the nearest training lesion; those of the real ones are finite.
+        percentile: such as 1 or 5; so many percent are to be expected of lesions that copy nothing.
+    """
+    return float((synthetic < np.percentile(real, percentile)).mean())
