@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from .datasets import SCAN_SUFFIXES, list_cases
 from .errors import InputError
-from .grids import resample, shifted, to_crop
+from .grids import crop_affine, resample, shifted, to_crop
 from .seeds import derive_seed
 from .specs import find_lesions
 from .synthesis.records import MANIFEST, read_manifest
@@ -28,13 +28,15 @@ MARGIN = 3  # voxels of the common grid around a lesion that its tight crop keep
 
 @dataclass(frozen=True)
 class LesionCrop:
-    """A lesion on a grid of the common spacing along RAS+, its centre of mass in the middle.
+    """A lesion on grids of the common spacing along RAS+.
 
     Attributes:
         name: of its case, with its number where a case has several.
         patient: whose scan it lies in; of a synthetic case, the scan it was painted into.
-        values, mask: (n, n, n) float32 in the scan's units and bool: a cube of the same size for every lesion.
-        tight_values, tight_mask: the same of the whole lesion with a margin, however large it is.
+        values, mask: (n, n, n) float32 in the scan's units and bool: a cube of the same size for every lesion, whose
+            centre of mass is exactly in its middle.
+        tight_values, tight_mask: the same of the whole lesion with a margin, however large it is, on the scan's own
+            voxels where these have the common spacing.
         spacing_mm: of both, along x, y, z.
         window: the scan's values that count as -1 and 1.
         site: hash of the mask and its place; lesions painted into the same mask of a scan share it with each other and
@@ -116,7 +118,7 @@ def read_crops(
         order = np.random.default_rng(derive_seed(seed, title, "cases")).permutation(len(cases))
         cases = [cases[i] for i in order]
     found: list[LesionCrop] = []
-    for case in tqdm(cases, desc=f"lesions of {title}", delay=1, disable=not progress):
+    for case in tqdm(cases, desc="reading lesions", delay=1, disable=not progress):
         found += _crops_of(case, labels, np.asarray(spacing_mm, dtype=float), size, (window.low, window.high))
         if count is not None and len(found) >= count:
             return found[:count]
@@ -157,10 +159,12 @@ def _crop(
     centre = affine[:3, :3] @ voxels.mean(axis=0) + affine[:3, 3]
     corners = np.array([[i, j, k] for i in (-0.5, 0.5) for j in (-0.5, 0.5) for k in (-0.5, 0.5)])
     hull = (voxels[:, None] + corners).reshape(-1, 3) @ affine[:3, :3].T + affine[:3, 3] - centre
-    reach = np.ceil(np.abs(hull).max(axis=0) / spacing).astype(int) + MARGIN
+    # The tight crop is shifted by up to half a voxel of the scan, for a scan of that spacing to be copied, not smoothed.
+    shift = np.abs(affine[:3, :3]).sum(axis=1) / 2
+    tight = tuple(2 * (np.ceil((np.abs(hull).max(axis=0) + shift) / spacing).astype(int) + MARGIN) + 1)
+    exact = nib.affines.from_matvec(np.diag(spacing), centre - spacing * (size - 1) / 2)
     parts = []
-    for shape in ((size,) * 3, tuple(2 * reach + 1)):
-        grid = nib.affines.from_matvec(np.diag(spacing), centre - spacing * (np.array(shape) - 1) / 2)
+    for shape, grid in (((size,) * 3, exact), (tight, crop_affine(centre, image.affine, tight, spacing))):
         values = to_crop(image.values(), image.affine, grid, shape)
         share = resample(np.pad(mask, 1), shifted(affine, [slice(-1, 0)] * 3), grid, shape, "zeros")
         parts.append((values, share >= min(0.5, float(share.max()))))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -168,42 +169,32 @@ def _memorisation(
     if set(real.patients) >= set(training.patients) and len(set(training.patients)) < 2:
         raise InputError("the training lesions are all of one patient: real ones have no neighbour among the others.")
     learnt = space(training.features)
+    same_patient = _equal(real.patients, training.patients)
+    same_mask = _equal([crop.site for crop in synthetic.crops], [crop.site for crop in training.crops])
     found = {
         "voxels": (
-            correlation_neighbours(synthetic.crops, training.crops, False, progress),
-            correlation_neighbours(real.crops, training.crops, True, progress),
+            correlation_neighbours(synthetic.crops, training.crops, [same_mask], progress),
+            correlation_neighbours(real.crops, training.crops, [same_patient], progress)[1],
         ),
         "features": (
-            feature_neighbours(space(synthetic.features), learnt),
-            feature_neighbours(space(real.features), learnt, real.patients, training.patients),
+            feature_neighbours(space(synthetic.features), learnt, [same_mask]),
+            feature_neighbours(space(real.features), learnt, [same_patient])[1],
         ),
     }
     report: dict[str, Any] = {"training_lesions": len(training.crops)}
-    for key, (own, others) in found.items():
-        rng = np.random.default_rng(derive_seed(seed, "memorisation", key))
-        usable = others.distance[np.isfinite(others.distance)]
-        report[key] = {
-            "synthetic_median": float(np.median(own.distance)),
-            "real_median": float(np.median(usable)),
-            "nearest_is_of_the_same_mask": _same_mask(synthetic.crops, training.crops, own),
-        }
-        for percentile in PERCENTILES:
-
-            def share(
-                drawn: np.ndarray,
-                drawn_real: np.ndarray,
-                percentile: int = percentile,
-                one: np.ndarray = own.distance,
-                other: np.ndarray = usable,
-            ) -> float:
-                return share_nearer(one[drawn], other[drawn_real], percentile)
-
-            report[key][f"nearer_than_percentile_{percentile}"] = {
-                "threshold": float(np.percentile(usable, percentile)),
-                "value": share_nearer(own.distance, usable, percentile),
-                **bootstrap(share, [len(own.distance), len(usable)], repeats, rng),
+    for key, ((nearest, of_other_masks), reference) in found.items():
+        usable = reference.distance[np.isfinite(reference.distance)]
+        for name, own in (("all", nearest), ("other_masks", of_other_masks)):
+            if name == "other_masks" and not (same_mask.any() and np.isfinite(own.distance).all()):
+                continue
+            rng = np.random.default_rng(derive_seed(seed, "memorisation", key, name))
+            report.setdefault(key, {})[name] = {
+                "synthetic_median": float(np.median(own.distance)),
+                "real_median": float(np.median(usable)),
+                "nearest_has_the_same_mask": float(same_mask[range(len(own.nearest)), own.nearest].mean()),
+                **_shares(own.distance, usable, repeats, rng),
             }
-    voxels, features = found["voxels"][0], found["features"][0]
+    voxels, features = found["voxels"][0][0], found["features"][0][0]
     report["lesions"] = [
         {
             "lesion": crop.name,
@@ -214,9 +205,25 @@ def _memorisation(
         }
         for i, crop in enumerate(synthetic.crops)
     ]
-    return report, *found["voxels"]
+    return report, voxels, found["voxels"][1]
 
 
-def _same_mask(crops: Sequence[LesionCrop], training: Sequence[LesionCrop], found: Neighbours) -> float:
-    """Share of lesions whose nearest training lesion has the very mask they were painted into."""
-    return float(np.mean([crop.site == training[i].site for crop, i in zip(crops, found.nearest, strict=True)]))
+def _equal(first: Sequence[str], second: Sequence[str]) -> np.ndarray:
+    """Pairs (n, m) of equal ones."""
+    return np.array(first)[:, None] == np.array(second)[None]
+
+
+def _shares(synthetic: np.ndarray, real: np.ndarray, repeats: int, rng: np.random.Generator) -> dict[str, Any]:
+    """For each percentile its distance, and the share of synthetic lesions below it with its interval."""
+
+    def share(numbers: np.ndarray, others: np.ndarray, percentile: int) -> float:
+        return share_nearer(synthetic[numbers], real[others], percentile)
+
+    return {
+        f"nearer_than_percentile_{percentile}": {
+            "threshold": float(np.percentile(real, percentile)),
+            "value": share_nearer(synthetic, real, percentile),
+            **bootstrap(partial(share, percentile=percentile), [len(synthetic), len(real)], repeats, rng),
+        }
+        for percentile in PERCENTILES
+    }

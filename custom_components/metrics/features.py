@@ -36,8 +36,8 @@ class NetworkFeatures:
     """Features of a network; nothing is downloaded.
 
     Args:
-        network: takes (n, 1, x, y, z) float32 in [-1, 1], the crops' cubes, and gives (n, d), or (n, d, ...), whose mean
-            over the further axes is taken.
+        network: takes (n, 1, x, y, z) float32 in [-1, 1], the crops' cubes, and gives (n, d), or (n, d, ...), of which
+            the mean over the further axes is taken.
         name: by which the user knows it.
         batch_size: crops at a time.
     """

@@ -13,8 +13,8 @@ def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
     """``|m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2))`` of the sets' means m and covariances S.
 
     With the centred sets X1 and X2, each over the square root of its number less one, S = X^T X, and the trace of
-    ``(S1 S2)^(1/2)`` is the sum of the singular values of ``X1 X2^T``. So no root of a matrix is needed, and covariances
-    may be singular, as those of a resampled set often are.
+    ``(S1 S2)^(1/2)`` is the sum of the singular values of ``X1 X2^T``. So no root of a matrix is needed, and the
+    covariances may be singular, as those of a resampled set often are.
 
     Args:
         first, second: (n, d) and (m, d), n and m at least 2.

@@ -25,9 +25,9 @@ def lesion_features(crop: LesionCrop) -> np.ndarray:
     """The features of a lesion, in the order of :data:`LESION_FEATURES`.
 
     First-order features are those of the voxels in the mask, in the scan's units; ``contrast`` is their mean less that
-    of a shell of 3 mm around it, ``entropy`` (bits) that of 16 levels over the window. Texture features are those of the
-    grey-level co-occurrence matrix of voxels next to each other within the mask, over the directions along the axes and
-    the diagonals of the planes; without such a pair (a lesion of one voxel) they are those of an even texture.
+    of a shell of 3 mm around it, ``entropy`` (bits) that of 16 levels over the window. Texture features are those of
+    the grey-level co-occurrence matrix of voxels next to each other within the mask, over the directions along the axes
+    and the diagonals of the planes; without such a pair (a lesion of one voxel) they are those of an even texture.
 
     Returns:
         (18,) float64.

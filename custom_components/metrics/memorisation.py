@@ -22,7 +22,7 @@ class Neighbours:
     """The nearest training lesion of each of n lesions.
 
     Attributes:
-        distance: (n,), 0 for a copy; infinite where every training lesion is of the same patient.
+        distance: (n,), 0 for a copy; infinite where every training lesion is left out.
         nearest: (n,) its number.
         mirror: (n,) the number of the mirror image in :data:`MIRRORS` by which the lesion resembles it.
     """
@@ -33,23 +33,28 @@ class Neighbours:
 
 
 def correlation_neighbours(
-    crops: Sequence[LesionCrop], training: Sequence[LesionCrop], other_patients: bool, progress: bool = True
-) -> Neighbours:
+    crops: Sequence[LesionCrop],
+    training: Sequence[LesionCrop],
+    excluded: Sequence[np.ndarray] = (),
+    progress: bool = True,
+) -> list[Neighbours]:
     """Neighbours by 1 less the normalised correlation of two lesions, centred on each other, where either lies.
 
     It is the same for a lesion that was moved, made brighter or given more contrast, and for its mirror images.
 
     Args:
         crops: whose neighbours to find.
-        training: the lesions among which they are.
-        other_patients: look among the training lesions of other patients only.
+        training: the m lesions among which they are.
+        excluded: (n, m) bool each, pairs that are left out.
         progress: show a bar.
+
+    Returns:
+        The neighbours with all pairs, and without those of each of ``excluded``.
     """
     flat = np.stack([crop.scaled(crop.values).ravel() for crop in training]).astype(np.float32)
     masks = np.stack([crop.mask.ravel() for crop in training]).astype(np.float32)
     own, rest = flat * masks, flat * (1 - masks)
     sums = {"r": own.sum(axis=1), "rr": (own * flat).sum(axis=1), "n": masks.sum(axis=1)}
-    patients = np.array([crop.patient for crop in training])
     distance = np.empty((len(crops), len(training), len(MIRRORS)))
     for i, crop in enumerate(tqdm(crops, desc="nearest training lesions", delay=1, disable=not progress)):
         values, mask = crop.scaled(crop.values), crop.mask
@@ -65,31 +70,31 @@ def correlation_neighbours(
         sum_sr = s @ own.T + (s * m) @ rest.T
         covariance = sum_sr - sum_s * sum_r / count
         variances = (sum_ss - sum_s**2 / count) * (sum_rr - sum_r**2 / count)
-        # Even lesions have no correlation with anything.
+        # Where one of them is the same everywhere, there is no correlation.
         defined = variances > 1e-12 * count**2
         correlation = np.where(defined, covariance / np.sqrt(np.where(defined, variances, 1)), 0)
         distance[i] = np.clip(1 - correlation, 0, 2).T
-        if other_patients:
-            distance[i, patients == crop.patient] = np.inf
-    best = distance.reshape(len(crops), -1).argmin(axis=1)
-    nearest, mirror = np.divmod(best, len(MIRRORS))
-    return Neighbours(distance.reshape(len(crops), -1).min(axis=1), nearest, mirror)
+    return [_nearest(distance, pairs) for pairs in (None, *excluded)]
 
 
 def feature_neighbours(
-    features: np.ndarray,
-    training: np.ndarray,
-    patients: Sequence[str] | None = None,
-    training_patients: Sequence[str] | None = None,
-) -> Neighbours:
+    features: np.ndarray, training: np.ndarray, excluded: Sequence[np.ndarray] = ()
+) -> list[Neighbours]:
     """Neighbours by the Euclidean distance of standardised features (n, d) and (m, d), over ``sqrt(2 d)``.
 
-    With the patients of both, only training lesions of other patients are looked at.
+    ``excluded`` and what is returned are as in :func:`correlation_neighbours`.
     """
     distance = cdist(features, training) / np.sqrt(2 * features.shape[1])
-    if patients is not None:
-        distance[np.array(patients)[:, None] == np.array(training_patients)[None]] = np.inf
-    return Neighbours(distance.min(axis=1), distance.argmin(axis=1), np.zeros(len(features), dtype=int))
+    return [_nearest(distance[..., None], pairs) for pairs in (None, *excluded)]
+
+
+def _nearest(distance: np.ndarray, excluded: np.ndarray | None) -> Neighbours:
+    """The least of distances (n, m, mirror images), without pairs (n, m)."""
+    if excluded is not None:
+        distance = np.where(excluded[..., None], np.inf, distance)
+    flat = distance.reshape(len(distance), -1)
+    nearest, mirror = np.divmod(flat.argmin(axis=1), distance.shape[2])
+    return Neighbours(flat.min(axis=1), nearest, mirror)
 
 
 def share_nearer(synthetic: np.ndarray, real: np.ndarray, percentile: float) -> float:

@@ -60,8 +60,8 @@ def resampled_distances(
     """A half of the real set against its other half, and against the synthetic set, all as large as each other.
 
     Each time the real set is split anew by patient, and of both halves and of the synthetic set as many lesions are
-    drawn, with repetition, as the smallest of the three has. Distances estimated from few lesions are too large, and those
-    from drawn ones more so; both comparisons share that, and their difference is free of it.
+    drawn, with repetition, as the smallest of the three has. Distances estimated from few lesions are too large, and
+    those from drawn ones more so; both comparisons share that, and their difference is nearly free of it.
 
     Args:
         real, synthetic: standardised features (n, d) and (m, d), m at least 2.
