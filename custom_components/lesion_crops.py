@@ -159,7 +159,7 @@ def _crop(
     centre = affine[:3, :3] @ voxels.mean(axis=0) + affine[:3, 3]
     corners = np.array([[i, j, k] for i in (-0.5, 0.5) for j in (-0.5, 0.5) for k in (-0.5, 0.5)])
     hull = (voxels[:, None] + corners).reshape(-1, 3) @ affine[:3, :3].T + affine[:3, 3] - centre
-    # The tight crop is shifted by up to half a voxel of the scan, for a scan of that spacing to be copied, not smoothed.
+    # The tight crop is shifted by up to half a voxel of the scan: one of that spacing is copied then, not smoothed.
     shift = np.abs(affine[:3, :3]).sum(axis=1) / 2
     tight = tuple(2 * (np.ceil((np.abs(hull).max(axis=0) + shift) / spacing).astype(int) + MARGIN) + 1)
     exact = nib.affines.from_matvec(np.diag(spacing), centre - spacing * (size - 1) / 2)

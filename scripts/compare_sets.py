@@ -21,7 +21,7 @@ from custom_components.set_comparison_pictures import (
     save_feature_distributions,
     save_nearest_distances,
 )
-from custom_components.windows import choose_window
+from custom_components.windows import FixedWindow
 
 FILES = ("comparison.json", "features.png", "nearest_distances.png", "closest_pairs.png")
 TITLES = {"frechet": "Frechet distance", "kernel": "kernel distance", "sliced_wasserstein": "sliced Wasserstein"}
@@ -86,7 +86,7 @@ def compare_sets(
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise InputError(f"{name} must be a whole number, {least} or more, got {value!r}.")
     labels, spacing = _labels(labels), _spacing(spacing)
-    values = choose_window(list(window) if isinstance(window, tuple) else window)
+    values = _window(window)
     extractor = choose_features(features)
     check_writable(target)
     places = {"real": real, "synthetic": synthetic} | ({} if training is None else {"training": training})
@@ -153,6 +153,13 @@ def _spacing(given: Any) -> list[float]:
     if len(values) != 3 or not numbers:
         raise InputError(f"spacing must be one or three numbers of mm above 0, got {given!r}.")
     return [float(v) for v in values]
+
+
+def _window(given: Any) -> FixedWindow:
+    numbers = isinstance(given, Sequence) and not isinstance(given, str) and len(given) == 2
+    if not numbers or not all(isinstance(v, int | float) for v in given) or not given[0] < given[1]:
+        raise InputError(f"window must be two rising numbers, got {given!r}.")
+    return FixedWindow(*given)
 
 
 def _print(report: Mapping[str, Any]) -> None:

@@ -139,7 +139,9 @@ def test_space_standardises_by_its_set_and_leaves_out_what_never_differs():
     assert found.shape == (40, 2)
     np.testing.assert_allclose(found.mean(axis=0), 0, atol=1e-12)
     np.testing.assert_allclose(found.std(axis=0, ddof=1), 1)
-    np.testing.assert_allclose(space(features + np.array([2, 5, 0])) - found, [[2 / features[:, 0].std(ddof=1), 0]] * 40)
+    np.testing.assert_allclose(
+        space(features + np.array([2, 5, 0])) - found, [[2 / features[:, 0].std(ddof=1), 0]] * 40
+    )
 
 
 def test_components_are_those_of_most_variance():
