@@ -10,6 +10,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+from scipy import ndimage
 from tqdm import tqdm
 
 from .datasets import SCAN_SUFFIXES, list_cases
@@ -33,8 +34,8 @@ class LesionCrop:
     Attributes:
         name: of its case, with its number where a case has several.
         patient: whose scan it lies in; of a synthetic case, the scan it was painted into.
-        values, mask: (n, n, n) float32 in the scan's units and bool: a cube of the same size for every lesion, whose
-            centre of mass is exactly in its middle.
+        values, mask: (x, y, z) float32 in the scan's units and bool: a cube of as many mm for every lesion, whose centre
+            of mass is exactly in its middle.
         tight_values, tight_mask: the same of the whole lesion with a margin, however large it is, on the scan's own
             voxels where these have the common spacing.
         spacing_mm: of both, along x, y, z.
@@ -94,19 +95,21 @@ def read_crops(
     spacing_mm: Sequence[float] = (1.0, 1.0, 1.0),
     size: int = 32,
     window: FixedWindow | None = None,
+    joint: bool = False,
     count: int | None = None,
     seed: int = 0,
     progress: bool = True,
 ) -> list[LesionCrop]:
-    """The lesions of a set: the connected components (26 neighbours) of its label maps.
+    """The lesions of a set: the connected components (26 neighbours) of its label maps, or all of a scan together.
 
     Args:
         cases: dictionaries with ``image``, ``label``, ``case`` and ``patient``.
         title: of the set, in messages.
         labels: values of the label maps that are lesion.
         spacing_mm: voxel size of the crops along x, y, z.
-        size: voxels along each side of the cubes.
+        size: voxels along the sides of the cubes, fewer where voxels are longer than along another axis.
         window: the values that count as -1 and 1; (-1000, 400) HU by default.
+        joint: all lesion voxels of a scan are one lesion.
         count: lesions to read at most, of cases in an order drawn from ``seed``; all by default.
         progress: show a bar.
 
@@ -119,7 +122,7 @@ def read_crops(
         cases = [cases[i] for i in order]
     found: list[LesionCrop] = []
     for case in tqdm(cases, desc="reading lesions", delay=1, disable=not progress):
-        found += _crops_of(case, labels, np.asarray(spacing_mm, dtype=float), size, (window.low, window.high))
+        found += _crops_of(case, labels, np.asarray(spacing_mm, dtype=float), size, (window.low, window.high), joint)
         if count is not None and len(found) >= count:
             return found[:count]
     if not found:
@@ -129,14 +132,24 @@ def read_crops(
 
 
 def _crops_of(
-    case: dict[str, Any], labels: Sequence[int], spacing: np.ndarray, size: int, window: tuple[float, float]
+    case: dict[str, Any],
+    labels: Sequence[int],
+    spacing: np.ndarray,
+    size: int,
+    window: tuple[float, float],
+    joint: bool,
 ) -> list[LesionCrop]:
     image, path = read_scan(case["image"]), Path(case["label"])
     if not path.name.endswith(SCAN_SUFFIXES):
         raise InputError(f"label {path} of case {case['case']} is not a NIfTI file (.nii, .nii.gz).")
     label = read_nifti(path, "label")
     check_same_grid(label, image, "label")
-    instances, boxes = find_lesions(np.isin(label.values(), list(labels)), image.affine)
+    lesion = np.isin(label.values(), list(labels))
+    if joint:
+        instances = lesion.astype(np.uint8)
+        boxes = ndimage.find_objects(instances)
+    else:
+        instances, boxes = find_lesions(lesion, image.affine)
     crops = []
     for number, box in enumerate(boxes, start=1):
         mask, affine = instances[box] == number, shifted(image.affine, box)
@@ -162,9 +175,10 @@ def _crop(
     # The tight crop is shifted by up to half a voxel of the scan: one of that spacing is copied then, not smoothed.
     shift = np.abs(affine[:3, :3]).sum(axis=1) / 2
     tight = tuple(2 * (np.ceil((np.abs(hull).max(axis=0) + shift) / spacing).astype(int) + MARGIN) + 1)
-    exact = nib.affines.from_matvec(np.diag(spacing), centre - spacing * (size - 1) / 2)
+    cube = np.maximum(1, np.rint(size * spacing.min() / spacing)).astype(int)
+    exact = nib.affines.from_matvec(np.diag(spacing), centre - spacing * (cube - 1) / 2)
     parts = []
-    for shape, grid in (((size,) * 3, exact), (tight, crop_affine(centre, image.affine, tight, spacing))):
+    for shape, grid in ((tuple(cube), exact), (tight, crop_affine(centre, image.affine, tight, spacing))):
         values = to_crop(image.values(), image.affine, grid, shape)
         share = resample(np.pad(mask, 1), shifted(affine, [slice(-1, 0)] * 3), grid, shape, "zeros")
         parts.append((values, share >= min(0.5, float(share.max()))))

@@ -39,6 +39,11 @@ class ComparedSet:
         """Of each lesion."""
         return [crop.patient for crop in self.crops]
 
+    def draw(self, count: int, seed: int) -> ComparedSet:
+        """So many of the lesions, drawn from the seed."""
+        numbers = np.sort(np.random.default_rng(seed).choice(len(self.crops), count, replace=False))
+        return ComparedSet([self.crops[i] for i in numbers], self.features[numbers])
+
 
 @dataclass(frozen=True)
 class Comparison:

@@ -39,6 +39,7 @@ def compare_sets(
     spacing: Any = 1.0,
     window: Any = (-1000, 400),
     size: int = 32,
+    joint: bool = False,
     count: int = 1000,
     repeats: int = 200,
     pairs: int = 6,
@@ -59,8 +60,9 @@ def compare_sets(
         labels: values of the label maps that are lesion, such as 3,4.
         spacing: voxel size in mm at which lesions are compared: a number, or three along x, y and z.
         window: the scan's values that count as -1 and 1.
-        size: voxels along each side of the crops whose images are compared.
-        count: lesions of each set at most, of cases drawn at random.
+        size: voxels along the sides of the cubes whose images are compared, fewer where voxels are longer.
+        joint: all lesion voxels of a scan are one lesion, as in ``lefusion_emidec``.
+        count: lesions of each set at most, drawn at random; all those that the generator learnt from are looked at.
         repeats: how often sets are drawn again for an interval.
         pairs: closest pairs in the picture.
         seed: of all draws.
@@ -85,7 +87,7 @@ def compare_sets(
     ):
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise InputError(f"{name} must be a whole number, {least} or more, got {value!r}.")
-    labels, spacing = _labels(labels), _spacing(spacing)
+    labels, spacing, joint = _labels(labels), _spacing(spacing), as_flag(joint, "joint")
     values = _window(window)
     extractor = choose_features(features)
     check_writable(target)
@@ -93,8 +95,16 @@ def compare_sets(
     cases = {key: list_set(place) for key, place in places.items()}  # all are found before any is read
     sets = {}
     for key, listed in cases.items():
-        crops = read_crops(listed, f"{key} set {places[key]}", labels, spacing, size, values, count, seed, progress)
+        # A lesion that the generator learnt from and that is left out could not be found copied.
+        learnt = key == "training" or (key == "real" and training is None)
+        most = None if learnt else count
+        crops = read_crops(
+            listed, f"{key} set {places[key]}", labels, spacing, size, values, joint, most, seed, progress
+        )
         sets[key] = ComparedSet(crops, extractor(crops))
+    if training is None and len(sets["real"].crops) > count:
+        places["training"], sets["training"] = real, sets["real"]
+        sets["real"] = sets["real"].draw(count, seed)
     names = extractor.names(sets["real"].features.shape[1])
     found = compare(sets["real"], sets["synthetic"], sets.get("training"), names, components, repeats, seed, progress)
     report = {
@@ -114,6 +124,7 @@ def compare_sets(
             "spacing_mm": spacing,
             "window": [values.low, values.high],
             "size": size,
+            "joint": joint,
             "count": count,
             "repeats": repeats,
             "seed": seed,

@@ -75,6 +75,13 @@ def test_lesions_of_a_scan_are_told_apart_and_other_labels_are_none(tmp_path):
     write(tmp_path, "a", np.zeros(SHAPE, np.int16), label, AFFINE)
     found = read(tmp_path, labels=(3, 4))
     assert [(crop.name, int(crop.tight_mask.sum())) for crop in found] == [("a_1", 27), ("a_2", 64)]
+    together = read(tmp_path, labels=(3, 4), joint=True)
+    assert [(crop.name, int(crop.tight_mask.sum())) for crop in together] == [("a", 91)]
+
+
+def test_cubes_are_as_long_in_mm_along_every_axis(tmp_path):
+    crop = read(write_lesions(tmp_path, ["a"], [3]), spacing_mm=(1, 1, 4))[0]
+    assert crop.values.shape == crop.mask.shape == (20, 20, 5)
 
 
 def test_synthetic_set_is_read_by_its_manifest(tmp_path):

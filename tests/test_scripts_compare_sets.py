@@ -13,6 +13,7 @@ from PIL import Image
 from synthetic_sets import small_set
 
 from custom_components.errors import InputError
+from lefusion_scripts import compare_sets as module
 from lefusion_scripts.compare_sets import FILES, compare_sets
 
 REAL = 40
@@ -34,6 +35,15 @@ def sets(tmp_path_factory) -> Path:
 def report(sets: Path, name: str, output: Path, **options) -> dict:
     compare_sets(str(sets / "real"), str(sets / name), str(output), **{**QUICK, **options})
     return json.loads((output / "comparison.json").read_text())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def without_pictures():
+    """Pictures take longer than all the rest; the real process of the last test draws them."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("save_closest_pairs", "save_feature_distributions", "save_nearest_distances"):
+            patch.setattr(module, name, lambda *given: next(p for p in given if isinstance(p, Path)).touch())
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +90,16 @@ def test_training_lesions_are_taken_from_their_own_set(sets, tmp_path):
     found = report(sets, "copied", tmp_path, training=str(sets / "alike"))
     assert found["sets"]["training"]["lesions"] == found["memorisation"]["training_lesions"] == 20
     assert found["memorisation"]["voxels"]["all"]["nearer_than_percentile_1"]["value"] <= 0.1
+
+
+def test_copies_are_found_among_more_training_lesions_than_are_compared(sets, tmp_path):
+    found = report(sets, "copied", tmp_path, count=20)
+    assert {key: part["lesions"] for key, part in found["sets"].items()} == {
+        "real": 20,
+        "synthetic": 20,
+        "training": REAL,
+    }
+    assert sum(entry["voxel_distance"] < 1e-3 for entry in found["memorisation"]["lesions"]) == 10
 
 
 def test_set_that_repeats_itself_is_less_diverse(sets, tmp_path):

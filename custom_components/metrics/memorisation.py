@@ -53,28 +53,31 @@ def correlation_neighbours(
     """
     flat = np.stack([crop.scaled(crop.values).ravel() for crop in training]).astype(np.float32)
     masks = np.stack([crop.mask.ravel() for crop in training]).astype(np.float32)
-    own, rest = flat * masks, flat * (1 - masks)
-    sums = {"r": own.sum(axis=1), "rr": (own * flat).sum(axis=1), "n": masks.sum(axis=1)}
-    distance = np.empty((len(crops), len(training), len(MIRRORS)))
+    own, rest, free = flat * masks, flat * (1 - masks), 1 - masks
+    rest_squared = rest * flat
+    known_n, known_sum, known_squares = masks.sum(axis=1), own.sum(axis=1), (own * flat).sum(axis=1)
+    distance = np.empty((len(crops), len(training)), dtype=np.float32)
+    mirror = np.empty(distance.shape, dtype=np.int8)
     for i, crop in enumerate(tqdm(crops, desc="nearest training lesions", delay=1, disable=not progress)):
         values, mask = crop.scaled(crop.values), crop.mask
-        turned = [tuple(slice(None, None, step) for step in mirror) for mirror in MIRRORS]
+        turned = [tuple(slice(None, None, step) for step in steps) for steps in MIRRORS]
         s = np.stack([values[part].ravel() for part in turned]).astype(np.float32)
         m = np.stack([mask[part].ravel() for part in turned]).astype(np.float32)
         # Sums over the union of both masks: what lies in the training lesion's, and the rest of this lesion's.
-        count = sums["n"] + m @ (1 - masks).T
-        sum_s = s @ masks.T + (s * m) @ (1 - masks).T
-        sum_ss = s**2 @ masks.T + (s**2 * m) @ (1 - masks).T
-        sum_r = sums["r"] + m @ rest.T
-        sum_rr = sums["rr"] + m @ (rest * flat).T
+        count = known_n + m @ free.T
+        sum_s = s @ masks.T + (s * m) @ free.T
+        sum_ss = s**2 @ masks.T + (s**2 * m) @ free.T
+        sum_r = known_sum + m @ rest.T
+        sum_rr = known_squares + m @ rest_squared.T
         sum_sr = s @ own.T + (s * m) @ rest.T
         covariance = sum_sr - sum_s * sum_r / count
         variances = (sum_ss - sum_s**2 / count) * (sum_rr - sum_r**2 / count)
         # Where one of them is the same everywhere, there is no correlation.
         defined = variances > 1e-12 * count**2
         correlation = np.where(defined, covariance / np.sqrt(np.where(defined, variances, 1)), 0)
-        distance[i] = np.clip(1 - correlation, 0, 2).T
-    return [_nearest(distance, pairs) for pairs in (None, *excluded)]
+        mirror[i] = correlation.argmax(axis=0)
+        distance[i] = np.clip(1 - correlation.max(axis=0), 0, 2)
+    return [_nearest(distance, mirror, pairs) for pairs in (None, *excluded)]
 
 
 def feature_neighbours(
@@ -85,16 +88,17 @@ def feature_neighbours(
     ``excluded`` and what is returned are as in :func:`correlation_neighbours`.
     """
     distance = cdist(features, training) / np.sqrt(2 * features.shape[1])
-    return [_nearest(distance[..., None], pairs) for pairs in (None, *excluded)]
+    mirror = np.zeros(distance.shape, dtype=np.int8)
+    return [_nearest(distance, mirror, pairs) for pairs in (None, *excluded)]
 
 
-def _nearest(distance: np.ndarray, excluded: np.ndarray | None) -> Neighbours:
-    """The least of distances (n, m, mirror images), without pairs (n, m)."""
+def _nearest(distance: np.ndarray, mirror: np.ndarray, excluded: np.ndarray | None) -> Neighbours:
+    """The least of distances (n, m) and its mirror image, without pairs (n, m)."""
     if excluded is not None:
-        distance = np.where(excluded[..., None], np.inf, distance)
-    flat = distance.reshape(len(distance), -1)
-    nearest, mirror = np.divmod(flat.argmin(axis=1), distance.shape[2])
-    return Neighbours(flat.min(axis=1), nearest, mirror)
+        distance = np.where(excluded, np.inf, distance)
+    nearest = distance.argmin(axis=1)
+    lines = np.arange(len(distance))
+    return Neighbours(distance[lines, nearest].astype(np.float64), nearest, mirror[lines, nearest])
 
 
 def share_nearer(synthetic: np.ndarray, real: np.ndarray, percentile: float) -> float:
