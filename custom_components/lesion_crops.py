@@ -34,8 +34,8 @@ class LesionCrop:
     Attributes:
         name: of its case, with its number where a case has several.
         patient: whose scan it lies in; of a synthetic case, the scan it was painted into.
-        values, mask: (x, y, z) float32 in the scan's units and bool: a cube of as many mm for every lesion, whose centre
-            of mass is exactly in its middle.
+        values, mask: (x, y, z) float32 in the scan's units and bool: a cube of as many mm for every lesion, with the
+            centre of mass exactly in its middle.
         tight_values, tight_mask: the same of the whole lesion with a margin, however large it is, on the scan's own
             voxels where these have the common spacing.
         spacing_mm: of both, along x, y, z.
@@ -110,25 +110,32 @@ def read_crops(
         size: voxels along the sides of the cubes, fewer where voxels are longer than along another axis.
         window: the values that count as -1 and 1; (-1000, 400) HU by default.
         joint: all lesion voxels of a scan are one lesion.
-        count: lesions to read at most, of cases in an order drawn from ``seed``; all by default.
+        count: lesions to read at most, of cases drawn from ``seed``; all by default.
         progress: show a bar.
+
+    Returns:
+        The lesions in the order of their cases.
 
     Raises:
         InputError: where files cannot be read, do not lie on one grid, or hold no lesion.
     """
     window = FixedWindow(-1000, 400) if window is None else window
+    order = np.arange(len(cases))
     if count is not None:
-        order = np.random.default_rng(derive_seed(seed, title, "cases")).permutation(len(cases))
-        cases = [cases[i] for i in order]
-    found: list[LesionCrop] = []
-    for case in tqdm(cases, desc="reading lesions", delay=1, disable=not progress):
-        found += _crops_of(case, labels, np.asarray(spacing_mm, dtype=float), size, (window.low, window.high), joint)
-        if count is not None and len(found) >= count:
-            return found[:count]
-    if not found:
+        order = np.random.default_rng(derive_seed(seed, "cases")).permutation(order)
+    found: dict[int, list[LesionCrop]] = {}
+    read = 0
+    for number in tqdm(order, desc="reading lesions", delay=1, disable=not progress):
+        spacing = np.asarray(spacing_mm, dtype=float)
+        crops = _crops_of(cases[number], labels, spacing, size, (window.low, window.high), joint)
+        found[number] = crops[: None if count is None else count - read]
+        read += len(found[number])
+        if read == count:
+            break
+    if not read:
         wanted = ", ".join(str(value) for value in labels)
         raise InputError(f"{title}: none of its {len(cases)} label maps holds a lesion (label {wanted}).")
-    return found
+    return [crop for number in sorted(found) for crop in found[number]]
 
 
 def _crops_of(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -23,7 +23,7 @@ from .seeds import derive_seed
 __all__ = ["ComparedSet", "Comparison", "compare"]
 
 LEAST_PATIENTS = 4  # of the real set: two in each half
-PAIRS = 300  # of lesions whose images are compared
+PAIRS = 1000  # of lesions whose images are compared
 PERCENTILES = (1, 5)
 
 
@@ -103,7 +103,7 @@ def compare(
         },
         "compared_features": here.shape[1],
         "features": _by_feature(names, real.features, synthetic.features, space.kept),
-        "diversity": _diversity(real, here, synthetic, there, repeats, seed),
+        "diversity": _diversity(real, here, synthetic, there, repeats, seed, progress),
         "memorisation": copied,
     }
     return Comparison(report, neighbours, reference)
@@ -124,7 +124,13 @@ def _by_feature(names: Sequence[str], real: np.ndarray, synthetic: np.ndarray, k
 
 
 def _diversity(
-    real: ComparedSet, here: np.ndarray, synthetic: ComparedSet, there: np.ndarray, repeats: int, seed: int
+    real: ComparedSet,
+    here: np.ndarray,
+    synthetic: ComparedSet,
+    there: np.ndarray,
+    repeats: int,
+    seed: int,
+    progress: bool,
 ) -> dict[str, Any]:
     report: dict[str, Any] = {}
     for key, part, features in (("real", real, here), ("synthetic", synthetic, there)):
@@ -135,31 +141,50 @@ def _diversity(
             return feature_spread(features[drawn], counts) if len(drawn) > 1 else 0.0
 
         pairs = random_pairs(len(part.crops), PAIRS, derive_seed(seed, "pairs", key))
+        again = repeated_pairs(part.crops)[:PAIRS]
         report[key] = {
             "feature_spread": {"value": feature_spread(features), **bootstrap(spread, [len(features)], repeats, rng)},
-            "random_pairs": _similarity(part.crops, pairs, repeats, rng),
-            "same_mask_pairs": _similarity(part.crops, repeated_pairs(part.crops)[:PAIRS], repeats, rng),
+            "random_pairs": _similarity(part.crops, pairs, pairs, repeats, rng, progress),
+            # Pairs in one mask have little to do with each other: it is they that are drawn again.
+            "same_mask_pairs": _similarity(
+                part.crops, again, [(i, i) for i in range(len(again))], repeats, rng, progress
+            ),
         }
     return report
 
 
 def _similarity(
-    crops: Sequence[LesionCrop], pairs: Sequence[tuple[int, int]], repeats: int, rng: np.random.Generator
+    crops: Sequence[LesionCrop],
+    pairs: Sequence[tuple[int, int]],
+    units: Sequence[tuple[int, int]],
+    repeats: int,
+    rng: np.random.Generator,
+    progress: bool,
 ) -> dict[str, Any] | None:
-    """Mean PSNR (dB, None where two lesions are equal) and SSIM over pairs; None without pairs."""
+    """Mean PSNR (dB, None where two lesions are equal) and SSIM over pairs; None without pairs.
+
+    For the intervals ``units``, numbers of what each pair consists of, are drawn again.
+    """
     if not pairs:
         return None
+    members = np.array(units)
+    size = int(members.max()) + 1
     report: dict[str, Any] = {"pairs": len(pairs)}
-    for name, values in pair_similarity(crops, pairs).items():
+    for name, values in pair_similarity(crops, pairs, progress).items():
         if not math.isfinite(values.mean()):
             report[name] = None
             continue
-        report[name] = {"value": float(values.mean()), **bootstrap(_mean_of(values), [len(values)], repeats, rng)}
+        mean = partial(_drawn_mean, values, members, size)
+        report[name] = {"value": float(values.mean()), **bootstrap(mean, [size], repeats, rng)}
     return report
 
 
-def _mean_of(values: np.ndarray) -> Callable[[np.ndarray], float]:
-    return lambda numbers: float(values[numbers].mean())
+def _drawn_mean(values: np.ndarray, members: np.ndarray, size: int, numbers: np.ndarray) -> float:
+    """Mean over pairs, each as often as its two members (or the one that it has) were drawn together."""
+    counts = np.bincount(numbers, minlength=size).astype(float)
+    first, second = members.T
+    weights = np.where(first == second, counts[first], counts[first] * counts[second])
+    return float(np.average(values, weights=weights)) if weights.any() else float(values.mean())
 
 
 def _memorisation(

@@ -100,6 +100,8 @@ def test_so_many_lesions_are_drawn_from_the_seed(tmp_path):
     names = [[crop.name for crop in read(tmp_path, count=3, seed=seed)] for seed in (0, 0, 1)]
     assert len(names[0]) == 3
     assert names[0] == names[1] != names[2]
+    assert names[0] == sorted(names[0])
+    assert [crop.name for crop in read(tmp_path, count=8)] == list("abcdefgh")
 
 
 def test_set_without_lesion_and_label_of_another_grid_are_named(tmp_path):

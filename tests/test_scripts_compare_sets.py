@@ -27,7 +27,7 @@ def sets(tmp_path_factory) -> Path:
     new = [f"n{n}" for n in range(20)]
     write_lesions(root / "real", [f"r{n}" for n in range(REAL)], range(REAL))
     write_lesions(root / "alike", new, range(100, 120))
-    write_lesions(root / "brighter", new, range(100, 120), brightness=250)
+    write_lesions(root / "brighter", new, range(100, 120), brightness=400)
     write_lesions(root / "copied", new, [*range(10), *range(200, 210)])
     return root
 
@@ -111,8 +111,32 @@ def test_set_that_repeats_itself_is_less_diverse(sets, tmp_path):
     assert diversity["synthetic"]["random_pairs"]["psnr"] is None  # of equal lesions it is infinite
 
 
+def test_pairs_of_lesions_in_one_mask_are_compared_apart(reports, sets, tmp_path):
+    assert reports["alike"]["diversity"]["synthetic"]["same_mask_pairs"] is None
+    for name, brightness in (("one", 0), ("two", 60)):
+        write_lesions(tmp_path / name, [f"s{n}" for n in range(8)], range(8), brightness)
+    entries = [
+        {"image": f"{name}/images/s{n}.nii.gz", "label": f"{name}/labels/s{n}.nii.gz", "patient": f"s{n}"}
+        for name in ("one", "two")
+        for n in range(8)
+    ]
+    (tmp_path / "datalist.json").write_text(json.dumps(entries))
+    compare_sets(str(sets / "real"), str(tmp_path), str(tmp_path / "out"), **QUICK)
+    found = json.loads((tmp_path / "out" / "comparison.json").read_text())["diversity"]["synthetic"]
+    assert (found["same_mask_pairs"]["pairs"], found["random_pairs"]["pairs"]) == (8, 16 * 15 / 2)
+    for name in ("ssim", "psnr"):
+        assert found["same_mask_pairs"][name]["low"] > found["random_pairs"][name]["high"]
+        assert (
+            found["random_pairs"][name]["low"]
+            < found["random_pairs"][name]["value"]
+            < found["random_pairs"][name]["high"]
+        )
+
+
 def test_same_seed_gives_the_same_report(sets, reports, tmp_path):
     assert report(sets, "alike", tmp_path / "again") == reports["alike"]
+    (tmp_path / "elsewhere").symlink_to(sets)
+    assert report(tmp_path / "elsewhere", "alike", tmp_path / "linked") == reports["alike"]
     assert report(sets, "alike", tmp_path / "other", seed=1)["distances"] != reports["alike"]["distances"]
 
 

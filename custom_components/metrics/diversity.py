@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from scipy.spatial.distance import pdist
+from tqdm import tqdm
 
 from ..lesion_crops import LesionCrop
 from .image_quality import psnr, ssim
@@ -45,7 +46,9 @@ def repeated_pairs(crops: Sequence[LesionCrop]) -> list[tuple[int, int]]:
     return [pair for numbers in sites.values() for pair in itertools.combinations(numbers, 2)]
 
 
-def pair_similarity(crops: Sequence[LesionCrop], pairs: Sequence[tuple[int, int]]) -> dict[str, np.ndarray]:
+def pair_similarity(
+    crops: Sequence[LesionCrop], pairs: Sequence[tuple[int, int]], progress: bool = False
+) -> dict[str, np.ndarray]:
     """Similarity of lesions, centred on each other, where either lies.
 
     Returns:
@@ -53,7 +56,7 @@ def pair_similarity(crops: Sequence[LesionCrop], pairs: Sequence[tuple[int, int]
         window to [-1, 1].
     """
     found: dict[str, list[float]] = {"psnr": [], "ssim": []}
-    for one, other in pairs:
+    for one, other in tqdm(pairs, desc="comparing pairs", delay=1, disable=not progress):
         union = crops[one].mask | crops[other].mask
         values = [crops[i].scaled(crops[i].values) for i in (one, other)]
         found["psnr"].append(psnr(*values, union))
