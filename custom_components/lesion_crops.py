@@ -19,7 +19,7 @@ from .grids import crop_affine, resample, shifted, to_crop
 from .seeds import derive_seed
 from .specs import find_lesions
 from .synthesis.records import MANIFEST, read_manifest
-from .volumes import check_same_grid, read_nifti, read_scan
+from .volumes import check_same_grid, check_scan, read_nifti, read_scan
 from .windows import FixedWindow
 
 __all__ = ["LesionCrop", "list_set", "read_crops"]
@@ -117,7 +117,7 @@ def read_crops(
         The lesions in the order of their cases.
 
     Raises:
-        InputError: where files cannot be read, do not lie on one grid, or hold no lesion.
+        InputError: where files cannot be read, do not lie on one grid, hold voxels that are no numbers, or no lesion.
     """
     window = FixedWindow(-1000, 400) if window is None else window
     order = np.arange(len(cases))
@@ -149,6 +149,7 @@ def _crops_of(
     image, path = read_scan(case["image"]), Path(case["label"])
     if not path.name.endswith(SCAN_SUFFIXES):
         raise InputError(f"label {path} of case {case['case']} is not a NIfTI file (.nii, .nii.gz).")
+    check_scan(image, air_below=None)
     label = read_nifti(path, "label")
     check_same_grid(label, image, "label")
     lesion = np.isin(label.values(), list(labels))

@@ -112,3 +112,10 @@ def test_set_without_lesion_and_label_of_another_grid_are_named(tmp_path):
     nib.save(nib.Nifti1Image(made_up_lesion(0)[1], np.eye(4)), root / "labels" / "a.nii.gz")
     with pytest.raises(InputError, match="lies on another grid than its image"):
         read(root)
+
+
+def test_voxels_that_are_no_numbers_are_told(tmp_path):
+    hu, mask = made_up_lesion(0)
+    write(tmp_path, "a", np.where(mask, np.nan, hu).astype(np.float32), mask, AFFINE)
+    with pytest.raises(InputError, match=r"holds \d+ NaN or infinite voxels"):
+        read(tmp_path)
