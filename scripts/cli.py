@@ -12,6 +12,7 @@ import fire
 from custom_components.errors import InputError, find_input_error
 
 from .benchmark import benchmark
+from .compare_sets import compare_sets
 from .copy_lesions import copy_lesions
 from .demo import demo
 from .evaluate_contrast import evaluate_contrast
@@ -37,6 +38,7 @@ from .zoo import verify as zoo_verify
 
 COMMANDS = {
     "benchmark": benchmark,
+    "compare_sets": compare_sets,
     "copy_lesions": copy_lesions,
     "demo": demo,
     "draw_masks": draw_masks,
