@@ -16,9 +16,11 @@ from .seeds import derive_seed
 __all__ = ["LesionDiffusionPrepareBatch", "LesionSamplingPrepareBatch"]
 
 
-def _inputs(batch: Mapping[str, Any], device: torch.device | str | None, non_blocking: bool) -> Tensor:
-    """Image and masks as one tensor (N, 1 + n, X, Y, Z), the inferer's input."""
-    parts = [torch.as_tensor(batch[key]).float() for key in ("image", "label")]
+def stack_inputs(
+    batch: Mapping[str, Any], keys: Sequence[str], device: torch.device | str | None, non_blocking: bool
+) -> Tensor:
+    """A batch's volumes as the channels of one tensor (N, C, X, Y, Z) float32, the inferer's input."""
+    parts = [torch.as_tensor(batch[key]).float() for key in keys]
     return torch.cat(parts, dim=1).to(device, non_blocking=non_blocking)
 
 
@@ -59,7 +61,7 @@ class LesionDiffusionPrepareBatch(PrepareBatch):
         **kwargs: Any,
     ) -> tuple[Tensor, Tensor, tuple, dict[str, Tensor]]:
         """Returns inputs (N, 1 + n, ...), target (N, 2n, ...), (), and noise, timesteps, condition for the inferer."""
-        inputs = _inputs(batchdata, device, non_blocking)
+        inputs = stack_inputs(batchdata, ("image", "label"), device, non_blocking)
         image, masks = self.combiner.split(inputs)
         noise, timesteps = draw_noise(batchdata["seed"], masks, self.schedule.num_train_timesteps, device)
         x_0 = self.combiner.decompose(image)
@@ -84,7 +86,7 @@ class LesionSamplingPrepareBatch(PrepareBatch):
         **kwargs: Any,
     ) -> tuple[Tensor, Tensor, tuple, dict[str, Any]]:
         """Returns inputs (N, 1 + n, ...), the image (N, 1, ...) as target, (), and condition, seeds."""
-        inputs = _inputs(batchdata, device, non_blocking)
+        inputs = stack_inputs(batchdata, ("image", "label"), device, non_blocking)
         condition = torch.as_tensor(batchdata["histogram"]).to(inputs)
         seeds = [int(seed) for seed in batchdata["seed"]]
         return inputs, inputs[:, :1], (), {"condition": condition, "seeds": seeds}

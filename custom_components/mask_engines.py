@@ -9,16 +9,12 @@ import torch
 from monai.engines.utils import PrepareBatch
 from torch import Tensor
 
-from .engines import draw_noise
+from .engines import draw_noise, stack_inputs
 from .schedules import NoiseSchedule
 
 __all__ = ["MaskDiffusionPrepareBatch", "MaskSamplingPrepareBatch"]
 
-
-def _inputs(batch: Mapping[str, Any], device: torch.device | str | None, non_blocking: bool) -> Tensor:
-    """Control sphere and boundary as one tensor (N, 2, X, Y, Z), the inferer's input."""
-    parts = [torch.as_tensor(batch[key]).float() for key in ("sphere", "boundary")]
-    return torch.cat(parts, dim=1).to(device, non_blocking=non_blocking)
+KEYS = ("sphere", "boundary")  # the inferer's input (N, 2, X, Y, Z)
 
 
 class MaskDiffusionPrepareBatch(PrepareBatch):
@@ -43,7 +39,7 @@ class MaskDiffusionPrepareBatch(PrepareBatch):
         **kwargs: Any,
     ) -> tuple[Tensor, Tensor, tuple, dict[str, Tensor]]:
         """Returns inputs (N, 2, ...), target (N, 2n, ...), (), and masks, noise, timesteps for the inferer."""
-        inputs = _inputs(batchdata, device, non_blocking)
+        inputs = stack_inputs(batchdata, KEYS, device, non_blocking)
         masks = torch.as_tensor(batchdata["masks"]).to(inputs)
         noise, timesteps = draw_noise(batchdata["seed"], masks, self.schedule.num_train_timesteps, device)
         target = self.schedule.training_target(masks, noise, timesteps, self.prediction_type)
@@ -67,6 +63,6 @@ class MaskSamplingPrepareBatch(PrepareBatch):
         **kwargs: Any,
     ) -> tuple[Tensor, Tensor, tuple, dict[str, Any]]:
         """Returns inputs (N, 2, ...), the sphere (N, 1, ...) as target, (), and seeds and radii_mm."""
-        inputs = _inputs(batchdata, device, non_blocking)
+        inputs = stack_inputs(batchdata, KEYS, device, non_blocking)
         radii = [float(control[3]) for control in batchdata["control"]]
         return inputs, inputs[:, :1], (), {"seeds": [int(seed) for seed in batchdata["seed"]], "radii_mm": radii}

@@ -87,6 +87,34 @@ def find_targets(
     return [MaskTarget(case["case"], case["image"], case["label"], labels) for case in cases]
 
 
+def read_organ(
+    path: str | Path, organ_labels: Sequence[int] | None, scan: Scan | None = None, role: str = "organ"
+) -> tuple[Scan, np.ndarray, np.ndarray]:
+    """An organ's file, its values (X, Y, Z) and where the organ is (X, Y, Z) bool.
+
+    Args:
+        path: of the mask or label map.
+        organ_labels: the organ's labels in it; None: everything above 0.
+        scan: whose grid it has to lie on.
+        role: how an error calls the file.
+
+    Raises:
+        InputError: where it is missing, unreadable, holds NaN, lies on another grid than the scan or is empty.
+    """
+    if not Path(path).is_file():
+        raise InputError(f"{role} {path} does not exist or is not a file.")
+    organ = read_scan(path)
+    check_scan(organ, air_below=None)
+    if scan is not None:
+        check_same_grid(organ, scan, role)
+    values = organ.values()
+    inside = values > 0 if organ_labels is None else np.isin(values, organ_labels)
+    if not inside.any():
+        wanted = "" if organ_labels is None else f": it holds none of the labels {list(organ_labels)}"
+        raise InputError(f"{role} {organ.path} is empty{wanted}.")
+    return organ, values, inside
+
+
 def read_target(target: MaskTarget | LoadedTarget) -> tuple[Scan, np.ndarray | None]:
     """The grid of a case and its boundary mask (X, Y, Z) bool, None for everywhere. The last one is kept in memory.
 
@@ -111,15 +139,5 @@ def _read_cached(target: MaskTarget, changed: tuple[float, ...]) -> tuple[Scan, 
         check_scan(scan, air_below=None)
     if target.organ is None:
         return scan, None
-    if not Path(target.organ).is_file():
-        raise InputError(f"organ {target.organ} does not exist or is not a file.")
-    organ = read_scan(target.organ)
-    check_scan(organ, air_below=None)
-    scan = organ if scan is None else scan
-    check_same_grid(organ, scan, "organ")
-    values = organ.values()
-    inside = values > 0 if target.organ_labels is None else np.isin(values, target.organ_labels)
-    if not inside.any():
-        wanted = "" if target.organ_labels is None else f": it holds none of the labels {list(target.organ_labels)}"
-        raise InputError(f"organ {organ.path} is empty{wanted}.")
-    return scan, inside
+    organ, _, inside = read_organ(target.organ, target.organ_labels, scan)
+    return scan or organ, inside

@@ -36,7 +36,7 @@ def make(
     input: Path, output: Path, overrides: dict[str, Any], overwrite: bool = False, gallery: bool = False, **given: Any
 ) -> list[dict]:
     """A set made in this process; its failures."""
-    options = read_options(input=input, output=output, overrides=overrides, **given)
+    options = read_options(**{"bundle": "lefusion_lidc", **given}, input=input, output=output, overrides=overrides)
     return synthesise(options, overwrite, "cases_per_scan" in given, progress=False, gallery=gallery)
 
 

@@ -10,7 +10,7 @@ import pytest
 from custom_components.errors import InputError
 from custom_components.synthesis.options import SynthesisOptions, fix_by_set, read_options
 
-FOLDERS = {"input": "scans", "output": "set"}
+FOLDERS = {"input": "scans", "output": "set", "bundle": "lefusion_lidc"}
 
 
 def options(**given) -> SynthesisOptions:

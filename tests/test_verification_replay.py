@@ -48,6 +48,7 @@ def made(tmp_path_factory) -> Path:
     options = read_options(
         input=str(write_data_set(folder / "data")),
         output=str(folder / "set"),
+        bundle="lefusion_lidc",
         masks="given",
         layout="nnunet",
         panel=False,

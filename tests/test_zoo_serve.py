@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import subprocess
-import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -13,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bundle_runs import TINY_NETWORK, options, stored_of
-from zoo_bundles import ENVIRONMENT, NAME, command, edit_metadata, pack, rewrite, served, small_bundle, version_of
+from zoo_bundles import NAME, command, edit_metadata, pack, python, rewrite, served, small_bundle, version_of
 
 from custom_components.errors import InputError
 from lefusion_scripts.zoo_server import open_zoo
@@ -62,18 +60,6 @@ def zoo(tmp_path_factory) -> Path:
 def address(zoo):
     with served(zoo) as url:
         yield url
-
-
-def python(*arguments: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, *map(str, arguments)],
-        cwd=cwd,
-        env=ENVIRONMENT | environment,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
 
 
 def get(url: str) -> bytes:

@@ -78,10 +78,9 @@ def rewrite(
             archive.writestr(info, content)
 
 
-def command(*arguments: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess:
-    """Runs ``lefusion zoo ...`` as a person would."""
+def python(*arguments: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [sys.executable, "-m", "lefusion_scripts.cli", "zoo", *map(str, arguments)],
+        [sys.executable, *map(str, arguments)],
         cwd=cwd,
         env=ENVIRONMENT | environment,
         capture_output=True,
@@ -89,6 +88,11 @@ def command(*arguments: object, cwd: Path, **environment: str) -> subprocess.Com
         timeout=600,
         check=False,
     )
+
+
+def command(*arguments: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess:
+    """Runs ``lefusion zoo ...`` as a person would."""
+    return python("-m", "lefusion_scripts.cli", "zoo", *arguments, cwd=cwd, **environment)
 
 
 @contextmanager

@@ -14,8 +14,9 @@ from ..errors import InputError
 from ..files import file_hash
 from ..labels import LesionLabels
 from ..lesion_library import PlacedLesion
+from ..mask_targets import read_organ
 from ..specs import CaseLesions
-from ..volumes import Scan, check_same_grid, check_scan, read_scan
+from ..volumes import Scan, check_scan, read_scan
 from .scans import SourceScan
 
 __all__ = ["GroupScans", "LoadedScan", "Organ", "SyntheticCase", "list_synthetic_cases"]
@@ -156,16 +157,7 @@ class GroupScans:
         )
 
     def _read_organ(self, path: str, image: Scan) -> Organ:
-        if not Path(path).is_file():
-            raise InputError(f"organ mask {path} does not exist or is not a file.")
-        found = read_scan(path)
-        check_scan(found, air_below=None)
-        check_same_grid(found, image, "organ mask")
-        values = found.values()
-        mask = values > 0 if self.organ_labels is None else np.isin(values, self.organ_labels)
-        if not mask.any():
-            wanted = "" if self.organ_labels is None else f": it holds none of the labels {list(self.organ_labels)}"
-            raise InputError(f"organ mask {path} is empty{wanted}.")
+        _, values, mask = read_organ(path, self.organ_labels, image, "organ mask")
         anatomy = None
         if self.labels.anatomy:
             if self.labels.lesion(values).any():

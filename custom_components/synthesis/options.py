@@ -67,9 +67,9 @@ class SynthesisOptions:
 
     input: str
     output: str
+    bundle: str
     organ_mask: str | None = None
     organ_labels: tuple[int, ...] | None = None
-    bundle: str = "lefusion_lidc"
     config: tuple[str, ...] = ()
     masks: str = "diffmask"
     mask_bundle: str = "diffmask"
@@ -137,7 +137,7 @@ def read_options(**given: Any) -> SynthesisOptions:
         output=_path(given["output"]),
         organ_mask=_path(given.get("organ_mask")),
         organ_labels=_labels(given.get("organ_labels")),
-        bundle=str(given.get("bundle", "lefusion_lidc")),
+        bundle=str(given["bundle"]),
         config=_words(given.get("config", ())),
         masks=masks,
         mask_bundle=str(given.get("mask_bundle", "diffmask")),
