@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from monai.inferers import Inferer
+from monai.networks.utils import eval_mode
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool3d
 
@@ -100,4 +101,5 @@ class ReconstructionInferer(Inferer):
 
     def __call__(self, inputs: Tensor, network: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
         """(N, 1 + ..., X, Y, Z) -> (N, 1, X, Y, Z) in [-1, 1]."""
-        return network(torch.as_tensor(inputs).as_subclass(Tensor)[:, :1])[0].clamp(-1, 1)
+        with eval_mode(network):  # in training mode it would move its codebook
+            return network(torch.as_tensor(inputs).as_subclass(Tensor)[:, :1])[0].clamp(-1, 1)

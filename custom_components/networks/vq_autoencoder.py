@@ -13,6 +13,8 @@ from ..errors import InputError
 
 __all__ = ["VQAutoencoder"]
 
+LEAST_USE = 0.5  # latent voxels of a batch, in the moving average, below which a code counts as unused
+
 
 class VQAutoencoder(VQVAE):
     """VQVAE (van den Oord et al. 2017), every level of which halves the crop; the VQ-GAN's generator (Esser et al. 2021).
@@ -20,6 +22,9 @@ class VQAutoencoder(VQVAE):
     A latent diffusion model works on the encoder's output before the quantisation, which then belongs to the decoder
     (Rombach et al. 2022, section 3.1, VQ-reg). While it trains, the autoencoder keeps running moments of that output,
     one pair a channel, so that :meth:`to_latent` gives values of mean 0 and variance 1.
+
+    Codes that hardly any latent voxel is nearest to would drift away, until a handful does all the work: while training,
+    each of them, and at first every one, moves to the encoder's output at a voxel drawn from the batch.
 
     Args:
         in_channels: channels of the image.
@@ -89,7 +94,7 @@ class VQAutoencoder(VQVAE):
             )
         self.in_plane = in_plane
         self.divisor = (2**levels, 2**levels, 1 if in_plane else 2**levels)
-        self.moments = nn.BatchNorm3d(embedding_dim, affine=False, momentum=0.05)
+        self.moments = nn.BatchNorm3d(embedding_dim, eps=1e-8, affine=False)
 
     @property
     def is_trained(self) -> bool:
@@ -105,9 +110,20 @@ class VQAutoencoder(VQVAE):
         self.check_size(image.shape[2:])
         z = self.encode(image)
         if self.training:
+            self._revive_codes(z.detach().float())
+            self.moments.momentum = 0.05 if self.is_trained else 1.0  # the first batch counts alone
             self.moments(z.detach().float())
         quantised, loss = self.quantize(z)
         return self.decode(quantised), loss
+
+    @torch.no_grad()
+    def _revive_codes(self, z: Tensor) -> None:
+        codebook = self.quantizer.quantizer
+        unused = codebook.ema_cluster_size < LEAST_USE
+        outputs = z.movedim(1, -1).flatten(0, -2)
+        moved = outputs[torch.randint(len(outputs), (int(unused.sum()),), device=z.device)]
+        codebook.embedding.weight[unused] = codebook.ema_w[unused] = moved
+        codebook.ema_cluster_size[unused] = 1
 
     def to_latent(self, image: Tensor) -> Tensor:
         """(N, in_channels, X, Y, Z) -> (N, C, x, y, z), the encoder's output at mean 0 and variance 1."""
