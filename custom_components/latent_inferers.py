@@ -11,9 +11,8 @@ from monai.networks.utils import eval_mode
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool3d
 
-from .combiners import MultiChannelCombiner
+from .conditional_inferers import ConditionalInferer
 from .networks import LatentUNet
-from .reverse_process import ReverseProcessInferer
 from .schedules import NoiseSchedule
 
 __all__ = ["LatentConditionalInferer", "ReconstructionInferer", "latent_network"]
@@ -24,32 +23,28 @@ def latent_network(network: nn.Module) -> LatentUNet:
     return getattr(network, "module", network)
 
 
-class LatentConditionalInferer(ReverseProcessInferer):
-    """Generates whole crops with lesions where the masks say; nothing keeps their background the scan's.
+class LatentConditionalInferer(ConditionalInferer):
+    """:class:`~custom_components.conditional_inferers.ConditionalInferer` on latents (Chen et al. 2024).
 
-    The network is shown the masks (their share of each latent voxel) and the latent of the image whose lesions are
-    filled with a constant (Chen et al. 2024; Rombach et al. 2022, section 4.3). Sampling starts from noise
-    everywhere and blends nothing in; what the decoder makes of the last latent is the result.
+    The network sees (N, 2 C + n, x, y, z): the state z_t, noise everywhere at first, the masks' shares of each latent
+    voxel, and the latent of the scan with every lesion voxel put to ``background_fill`` (Rombach et al. 2022, section
+    4.3). What the decoder makes of z_0 is the result: even a background that the network kept passes the autoencoder.
 
-    MONAI's LatentDiffusionInferer draws all noise from the global generator and knows neither masks nor this
-    project's samplers; the call is that of :class:`~custom_components.inferers.LesionInpaintingInferer` instead.
+    MONAI's LatentDiffusionInferer knows neither masks nor this project's samplers and walks, and draws its noise from
+    the global generator, so that a sample would depend on its batch.
 
     Args:
         schedule: the noise schedule.
         num_classes: number of lesion classes n.
-        fill: what the lesions are filled with in the background shown to the network, in [-1, 1].
-        others: see :class:`~custom_components.reverse_process.ReverseProcessInferer`; latents are not clipped.
+        others: see :class:`~custom_components.conditional_inferers.ConditionalInferer`; estimates of z_0 have no bounds
+            to be clipped to.
 
     Raises:
-        InputError: for an unknown prediction type or AMP type, or steps outside 1..T.
+        InputError: as ConditionalInferer.
     """
 
-    activity = "painting"
-
-    def __init__(self, schedule: NoiseSchedule, num_classes: int = 1, fill: float = 0.0, **others: Any) -> None:
-        super().__init__(schedule, clip_x_0=False, **others)
-        self.combiner = MultiChannelCombiner(num_classes)
-        self.filling = fill
+    def __init__(self, schedule: NoiseSchedule, num_classes: int = 1, **others: Any) -> None:
+        super().__init__(schedule, num_classes, clip_x_0=False, **others)
 
     def __call__(
         self,
@@ -70,30 +65,42 @@ class LatentConditionalInferer(ReverseProcessInferer):
             latent: (N, C, x, y, z), the image's latent where it is known already; training only.
             noise: (N, C, x, y, z), training only.
             timesteps: (N,), training only.
-            condition: histograms, which this method does not use.
+            condition: not used.
             seeds: one seed per sample.
 
         Returns:
             Sampling: (N, 1, X, Y, Z) in [-1, 1], the generated crop. Training: (N, C, x, y, z), the prediction.
         """
-        inputs = torch.as_tensor(inputs).as_subclass(Tensor)
-        image, masks = self.combiner.split(inputs)
-        shown = self.shown(image, masks, network)
-        if timesteps is not None:
-            if noise is None:
-                raise ValueError("a training step needs noise as well as timesteps.")
-            latent = latent_network(network).encode(image) if latent is None else latent
-            return network(torch.cat([self.schedule.add_noise(latent, noise, timesteps), shown], dim=1), timesteps)
-        start = torch.zeros_like(shown[:, masks.shape[1] :])  # nothing of it is kept
-        z_0 = self.fill(start, torch.ones_like(start), network, lambda z_t: torch.cat([z_t, shown], dim=1), seeds=seeds)
-        return latent_network(network).decode(z_0).clamp(-1, 1)
+        if timesteps is None:
+            return super().__call__(inputs, network, seeds=seeds)
+        if noise is None:
+            raise ValueError("a training step needs noise as well as timesteps.")
+        image, masks = self.classes.split(torch.as_tensor(inputs).as_subclass(Tensor))
+        latent = latent_network(network).encode(image) if latent is None else latent
+        z_t = self.schedule.add_noise(latent, noise, timesteps)
+        return network(torch.cat([z_t, self.shown(image, masks, network)], dim=1), timesteps)
 
     def shown(self, image: Tensor, masks: Tensor, network: nn.Module) -> Tensor:
-        """What the network sees besides z_t: (N, n + C, x, y, z), the masks' shares and the background's latent."""
-        self.combiner.check_disjoint(masks)
-        background = torch.where((masks > 0).any(dim=1, keepdim=True), self.filling, image)
-        latent = latent_network(network).encode(background)
-        return torch.cat([adaptive_avg_pool3d(masks, latent.shape[2:]), latent], dim=1)
+        """What the network sees besides z_t, (N, n + C, x, y, z): the masks' shares and the background's latent."""
+        lesion = masks.amax(dim=1, keepdim=True) > 0
+        background = latent_network(network).encode(image.masked_fill(lesion, self.background_fill))
+        return torch.cat([adaptive_avg_pool3d(masks, background.shape[2:]), background], dim=1)
+
+    def sample(
+        self,
+        image: Tensor,
+        masks: Tensor,
+        network: nn.Module,
+        condition: Tensor | None = None,
+        seeds: Sequence[int] | None = None,
+    ) -> Tensor:
+        """The reverse process and the decoder, (N, 1, X, Y, Z); arguments as :meth:`__call__`."""
+        self.classes.check_disjoint(masks)
+        shown = self.shown(image, masks, network)
+        nothing = torch.zeros_like(shown[:, masks.shape[1] :])  # is known of z_0
+        everywhere = torch.ones_like(nothing)
+        z_0 = self.fill(nothing, everywhere, network, lambda z_t: torch.cat([z_t, shown], dim=1), None, seeds)
+        return latent_network(network).decode(z_0).clamp(-1, 1)
 
 
 class ReconstructionInferer(Inferer):
