@@ -68,6 +68,26 @@ def test_image_of_a_latent_is_what_the_autoencoder_reconstructs():
         torch.testing.assert_close(network.to_image(network.to_latent(image)), network(image)[0])
 
 
+def test_every_code_starts_where_the_data_is_and_unused_ones_return_to_it():
+    torch.manual_seed(0)
+    network = VQAutoencoder(**SMALL)
+    codebook = network.quantizer.quantizer
+    image = 0.5 * torch.randn(4, 1, 16, 16, 8)
+    outputs = network.encode(image).detach().movedim(1, -1).flatten(0, -2)
+    far = torch.full((1, 4), 100.0)
+
+    def distance_to_outputs() -> float:
+        return float(torch.cdist(codebook.embedding.weight, outputs).amin(dim=1).max())
+
+    with torch.no_grad():
+        network(image)
+        assert distance_to_outputs() < 0.2 * float(outputs.std())
+        codebook.embedding.weight[5] = codebook.ema_w[5] = far
+        codebook.ema_cluster_size[5] = 0.4
+        network(image)
+    assert distance_to_outputs() < 0.2 * float(outputs.std())
+
+
 def test_evaluation_leaves_moments_and_codebook_alone():
     network = trained_autoencoder()
     before = {name: value.clone() for name, value in network.state_dict().items()}
@@ -109,13 +129,13 @@ def test_average_of_a_training_holds_the_autoencoder_from_the_start(weights):
 def test_missing_or_unfitting_autoencoder_is_told_in_one_sentence(weights, tmp_path):
     with pytest.raises(InputError, match="has no trained autoencoder: pass --autoencoder_weights"):
         LatentUNet(VQAutoencoder(**SMALL), **UNET).encode(torch.zeros(1, 1, 16, 16, 8))
-    with pytest.raises(InputError, match="nowhere.pt does not exist"):
+    with pytest.raises(InputError, match=r"nowhere\.pt does not exist"):
         LatentUNet(VQAutoencoder(**SMALL), autoencoder_weights=tmp_path / "nowhere.pt", **UNET)
     wider = VQAutoencoder(**{**SMALL, "channels": (8, 16)})
-    with pytest.raises(InputError, match=r"autoencoder.pt: '.*' has shape .*, the network needs"):
+    with pytest.raises(InputError, match=r"autoencoder\.pt: '.*' has shape .*, the network needs"):
         LatentUNet(wider, autoencoder_weights=weights, **UNET)
     torch.save(VQAutoencoder(**SMALL).state_dict(), tmp_path / "fresh.pt")
-    with pytest.raises(InputError, match="fresh.pt was never trained"):
+    with pytest.raises(InputError, match=r"fresh\.pt was never trained"):
         LatentUNet(VQAutoencoder(**SMALL), autoencoder_weights=tmp_path / "fresh.pt", **UNET)
 
 

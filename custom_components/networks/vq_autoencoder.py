@@ -17,14 +17,14 @@ LEAST_USE = 0.5  # latent voxels of a batch, in the moving average, below which 
 
 
 class VQAutoencoder(VQVAE):
-    """VQVAE (van den Oord et al. 2017), every level of which halves the crop; the VQ-GAN's generator (Esser et al. 2021).
+    """VQVAE (van den Oord et al. 2017) each level of which halves the crop; the VQ-GAN's generator (Esser et al. 2021).
 
     A latent diffusion model works on the encoder's output before the quantisation, which then belongs to the decoder
     (Rombach et al. 2022, section 3.1, VQ-reg). While it trains, the autoencoder keeps running moments of that output,
     one pair a channel, so that :meth:`to_latent` gives values of mean 0 and variance 1.
 
-    Codes that hardly any latent voxel is nearest to would drift away, until a handful does all the work: while training,
-    each of them, and at first every one, moves to the encoder's output at a voxel drawn from the batch.
+    Codes that hardly any latent voxel is nearest to would drift away, until a handful does all the work: while it
+    trains, each of them, and at first every one, moves to the encoder's output at a voxel drawn from the batch.
 
     Args:
         in_channels: channels of the image.
