@@ -31,7 +31,9 @@ def check_paste(paste: str, background: str) -> None:
         if value not in allowed:
             raise InputError(f"{key} must be {' or '.join(allowed)}, got {value!r}.")
     if paste == "crop" and background == "scan":
-        raise InputError("paste must be lesion: this config paints into the scan's own background, which stays as it is.")
+        raise InputError(
+            "paste must be lesion: this config paints into the scan's own background, which stays as it is."
+        )
 
 
 def largest_difference(stored: np.ndarray, scan: Scan, instances: np.ndarray) -> float:

@@ -25,7 +25,6 @@ from .case_saver import CaseSaver
 __all__ = ["LesionSaver"]
 
 
-
 class LesionSaver(CaseSaver):
     """Collects the evaluator's painted crops; when a case's last lesion is there, writes the case.
 
