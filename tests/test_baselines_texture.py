@@ -141,7 +141,7 @@ def test_wrong_settings_are_refused_in_a_sentence(others, message):
 def test_there_is_no_network():
     NoNetwork().check_size([7, 5, 3])
     assert not list(NoNetwork().parameters())
-    with pytest.raises(InputError, match="takes no weights, got model.pt"):
+    with pytest.raises(InputError, match=r"takes no weights, got model\.pt"):
         NoNetwork("model.pt")
     with pytest.raises(InputError, match="no network to train"):
         refuse_training()
