@@ -55,6 +55,7 @@ class PaintedSites:
         image: the scan with no lesion at the sites.
         presets: names of the bundle's texture presets, from dark to bright.
         spatial_size, spacing_mm, window: of the bundle's crops.
+        shape_cases: where the lesion masks come from; with ``image`` where they have scans.
         overwrite: replace existing files.
     """
 
@@ -67,6 +68,7 @@ class PaintedSites:
     spatial_size: tuple[int, ...]
     spacing_mm: tuple[float, ...]
     window: tuple[float, float]
+    shape_cases: tuple[dict[str, Any], ...]
     overwrite: bool
 
     @property
@@ -105,6 +107,7 @@ def open_sites(
     seed: int,
     overwrite: bool,
     set_here: Sequence[str] = (),
+    textures: Sequence[str] = (),
 ) -> PaintedSites:
     """Checks what a control evaluation was given, places the sites and writes their masks.
 
@@ -121,6 +124,7 @@ def open_sites(
         seed: of the sites.
         overwrite: replace existing files.
         set_here: further keys of the inference config that the evaluation sets itself.
+        textures: requests that the bundle must know.
 
     Raises:
         InputError: for the first thing that is wrong, before anything is written.
@@ -146,6 +150,8 @@ def open_sites(
     if parser.get("hu_window") is None or parser.get("spacing_mm") is None:
         raise InputError(f"bundle {bundle} does not paint lung nodules into CT; these sites are in the lungs.")
     conditioner = parser.get_parsed_content("conditioner")
+    for request in textures:
+        conditioner.check_request(request)
     opened = PaintedSites(
         root=root,
         overlays=config_files,
@@ -156,11 +162,12 @@ def open_sites(
         spatial_size=tuple(parser.get_parsed_content("spatial_size")),
         spacing_mm=tuple(parser.get_parsed_content("spacing_mm")),
         window=tuple(parser.get_parsed_content("hu_window")),
+        shape_cases=tuple(_shape_cases(root, shapes)),
         overwrite=overwrite,
     )
     scan = read_scan(opened.image)
     check_scan(scan)
-    fitting = _fitting_shapes(_shape_files(root, shapes), scan, opened)
+    fitting = _fitting_shapes(scan, opened)
     nodule_mask = np.zeros(scan.stored.shape, dtype=bool) if nodules is None else read_mask(nodules, scan)
     print(f"placing {sites} lesion masks in {scan.path}", flush=True)
     lung = find_lungs(scan) if lungs is None else read_mask(lungs, scan)
@@ -178,7 +185,7 @@ def _sample(root: Path) -> Path:
     return Path(cases[0]["image"])
 
 
-def _shape_files(root: Path, shapes: str | None) -> list[dict[str, Any]]:
+def _shape_cases(root: Path, shapes: str | None) -> list[dict[str, Any]]:
     folder = root / "sample" / "nodule_masks" if shapes is None else Path(str(shapes))
     masks = sorted(p for p in folder.iterdir() if p.name.endswith(SCAN_SUFFIXES)) if folder.is_dir() else []
     if masks:
@@ -188,10 +195,11 @@ def _shape_files(root: Path, shapes: str | None) -> list[dict[str, Any]]:
     return split_by_patient(list_cases(folder), VAL_FRACTION, "validation")
 
 
-def _fitting_shapes(cases: Sequence[Mapping[str, Any]], scan: Scan, sites: PaintedSites) -> list[np.ndarray]:
+def _fitting_shapes(scan: Scan, sites: PaintedSites) -> list[np.ndarray]:
     room_mm = np.array(sites.spatial_size) * sites.spacing_mm
     # Compared by the array axes, in any order of them: what fits the crop's smallest side fits however it is turned.
-    fitting = [s for s in read_shapes(cases, scan) if (np.array(s.shape) * scan.spacing_mm <= room_mm.min()).all()]
+    shapes = read_shapes(sites.shape_cases, scan)
+    fitting = [s for s in shapes if (np.array(s.shape) * scan.spacing_mm <= room_mm.min()).all()]
     if not fitting:
         raise InputError(f"none of the lesion masks fits into a crop of {sites.spatial_size} voxels.")
     return fitting

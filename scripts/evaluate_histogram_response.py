@@ -102,7 +102,9 @@ def print_report(report: Mapping[str, Any]) -> None:
     print("   distance of the achieved to: before, requested, predicted")
     for name, row in report["controls"].items():
         means = (row.get(f"mean_{title}") for title in ("before", "requested", "predicted", "achieved"))
-        line = "".join(f"{'-' if v is None else format(v, '.0f'):>{w}}" for v, w in zip(means, (14, 11, 11, 10)))
+        line = "".join(
+            f"{'-' if v is None else format(v, '.0f'):>{w}}" for v, w in zip(means, (14, 11, 11, 10), strict=True)
+        )
         distances = (row.get(f"distance_to_{title}") for title in ("before", "requested", "predicted"))
         print(f"{name:<14}{line}   " + "".join(f"{'-' if v is None else format(v, '.3f'):>10}" for v in distances))
 

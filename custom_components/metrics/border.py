@@ -23,8 +23,8 @@ def border_steps(values: np.ndarray, mask: np.ndarray, spacing_mm: Sequence[floa
         spacing_mm: voxel size along each axis.
 
     Returns:
-        ``across``, ``within`` and ``around`` in units a mm, and ``seam``: across over the mean of the other two. What no
-        voxel tells is NaN.
+        ``across``, ``within`` and ``around`` in units a mm, and ``seam``: across over the mean of the other two.
+        What no voxel tells is NaN.
     """
     values, mask = np.asarray(values, dtype=np.float64), np.asarray(mask, dtype=bool)
     found: dict[str, list[np.ndarray]] = {"across": [], "within": [], "around": []}

@@ -36,9 +36,7 @@ class HistogramResponse:
     observations: int
     floor: float = FLOOR
 
-    def predict(
-        self, before: np.ndarray, requested: np.ndarray | None = None, renormalise: bool = True
-    ) -> np.ndarray:
+    def predict(self, before: np.ndarray, requested: np.ndarray | None = None, renormalise: bool = True) -> np.ndarray:
         """The painted histogram that Eq. 8 tells, ``O = exp(m)``.
 
         Args:
@@ -61,11 +59,12 @@ def fit_histogram_response(
 ) -> HistogramResponse:
     """Least squares of Eq. 7 over all bins, sites and controls.
 
-    A bin that is below the floor in all three histograms tells nothing and is left out; it would be fitted perfectly.
+    Empty bins count too, at the floor: that nothing is painted where nothing was and nothing is requested is part of
+    what the control does. Leaving out bins by what was achieved in them would bias the fit.
 
     Args:
-        before, requested, achieved: (..., num_bins) each, histograms of the lesion's region that sum to 1; ``requested``
-            is None where nothing was requested, and s is 0 then.
+        before, requested, achieved: (..., num_bins) each, histograms of the lesion's region that sum to 1;
+            ``requested`` is None where nothing was requested, and s is 0 then.
         floor: shares below it count as this much.
 
     Raises:
@@ -80,9 +79,7 @@ def fit_histogram_response(
         raise InputError(f"the histograms must have one shape, got {sorted(shapes)}.")
     columns = [_logarithm(values, floor).ravel() for values in inputs]
     target = _logarithm(achieved, floor).ravel()
-    told = np.any([values > np.log(floor) for values in (*columns, target)], axis=0)
-    target = target[told]
-    design = np.column_stack([*(values[told] for values in columns), np.ones(len(target))])
+    design = np.column_stack([*columns, np.ones(len(target))])
     if np.linalg.matrix_rank(design) < design.shape[1]:
         raise InputError(f"{len(target)} bins are too few or too alike to fit {design.shape[1]} numbers to them.")
     solution = np.linalg.lstsq(design, target, rcond=None)[0]
