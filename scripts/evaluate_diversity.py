@@ -47,7 +47,8 @@ def build_report(rows: Sequence[Mapping[str, Any]], textures: Sequence[str]) -> 
         for name, numbers in values[request].items():
             finite = numbers[np.isfinite(numbers)]
             line[name] = {"mean": float(finite.mean()), "sd": float(finite.std())} if finite.size else None
-            line[f"{name}_of_same_preset"] = float(numbers[same].mean()) if np.isfinite(numbers[same]).any() else None
+            alike = numbers[same & np.isfinite(numbers)]
+            line[f"{name}_of_same_preset"] = float(alike.mean()) if alike.size else None
         report["requests"][request] = line
     for request in textures[:-1]:
         share = {name: float((values[request][name] < values[textures[-1]][name]).mean()) for name in ("psnr", "ssim")}

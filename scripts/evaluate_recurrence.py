@@ -26,14 +26,16 @@ SHOWN = 2  # sites in the picture
 MEASURES = ("histogram_distance", "mean_hu", "across", "within", "around", "seam")
 
 
-def check_recurrences(recurrences: Any, num_steps: int) -> dict[str, tuple[int, int]]:
-    """Name -> (jump_length, jump_n_sample).
+def check_recurrences(recurrences: Any, num_steps: Any) -> dict[str, tuple[int, int]]:
+    """Name -> (jump_length, jump_n_sample), of a walk of so many steps.
 
     Raises:
         InputError: where it is none, a length leaves no room for a jump, or a name cannot be that of a folder.
     """
     if not isinstance(recurrences, Mapping) or not recurrences:
         raise InputError(f"recurrences must be {{name: [jump_length, jump_n_sample], ...}}, got {recurrences!r}.")
+    if type(num_steps) is not int:
+        raise InputError(f"num_inference_steps must be a whole number, got {num_steps!r}.")
     found = {}
     for name, pair in recurrences.items():
         if not re.fullmatch(r"\w+", str(name)):

@@ -84,6 +84,7 @@ def test_borders_are_those_of_the_tight_crops(tmp_path):
         ({"recurrences": {"a b": [1, 1]}}, "a name must consist of letters, digits and _, got 'a b'"),
         ({"recurrences": {"half": [0.5, 2]}}, "half must be two whole numbers of at least 1"),
         ({"recurrences": {"long": [10, 2]}}, "long jumps back 10 steps, the walk has only 10"),
+        ({"num_inference_steps": "ten"}, "num_inference_steps must be a whole number, got 'ten'"),
         ({"jump_length": 2}, "jump_length is set by the evaluation itself"),
     ],
 )
