@@ -50,7 +50,7 @@ def check_recurrences(recurrences: Any, num_steps: Any) -> dict[str, tuple[int, 
 
 
 def borders(crops: Sequence[LesionCrop]) -> list[dict[str, float]]:
-    """:func:`~custom_components.metrics.border_steps` of each, in the scan's units a mm."""
+    """:func:`~custom_components.metrics.border_steps` of each, in the scan's units a mm, at the crops' voxel size."""
     return [border_steps(crop.tight_values, crop.tight_mask, crop.spacing_mm) for crop in crops]
 
 
