@@ -60,11 +60,17 @@ def print_report(report: Mapping[str, Any]) -> None:
     print(
         f"\n{report['sites']} sites, two lesions each; similarity of the two within the mask, lower is more diverse\n"
     )
-    print(f"{'request':<16}{'PSNR, dB (sd)':>16}{'SSIM (sd)':>16}{'mean differs by, HU':>21}{'same preset':>13}")
+    print(f"{'request':<16}{'PSNR, dB (sd)':>16}{'SSIM (sd)':>16}{'mean differs by, HU':>21}   pairs of one preset")
     for request, row in report["requests"].items():
         psnr, ssim, mean = ("equal" if row[n] is None else row[n] for n in ("psnr", "ssim", "mean_difference"))
         parts = [f"{v['mean']:.2f} ({v['sd']:.2f})" if isinstance(v, dict) else v for v in (psnr, ssim)]
-        print(f"{request:<16}{parts[0]:>16}{parts[1]:>16}{mean['mean']:>21.0f}{row['same_preset']:>13d}")
+        print(f"{request:<16}{parts[0]:>16}{parts[1]:>16}{mean['mean']:>21.0f}   {row['same_preset']}{_alike(row)}")
+
+
+def _alike(row: Mapping[str, Any]) -> str:
+    """The similarity of pairs of one preset, where there are some that differ."""
+    values = (row["psnr_of_same_preset"], row["ssim_of_same_preset"])
+    return "" if None in values else " ({:.2f} dB, SSIM {:.2f})".format(*values)
 
 
 def evaluate_diversity(
