@@ -19,6 +19,7 @@ from .evaluate_contrast import evaluate_contrast
 from .evaluate_masks import evaluate_masks
 from .evaluate_texture import evaluate_texture
 from .export_dicom import export_dicom
+from .export_network import export_onnx, export_pt2, export_torchscript
 from .fit_presets import fit_presets
 from .fit_site_gaps import fit_site_gaps
 from .fit_sphere_radii import fit_sphere_radii
@@ -35,6 +36,7 @@ from .write_phantoms import write_phantoms
 from .zoo import pack as zoo_pack
 from .zoo import serve as zoo_serve
 from .zoo import verify as zoo_verify
+from .zoo_networks import check_networks
 
 COMMANDS = {
     "benchmark": benchmark,
@@ -45,7 +47,7 @@ COMMANDS = {
     "evaluate_contrast": evaluate_contrast,
     "evaluate_masks": evaluate_masks,
     "evaluate_texture": evaluate_texture,
-    "export": {"dicom": export_dicom},
+    "export": {"dicom": export_dicom, "onnx": export_onnx, "pt2": export_pt2, "torchscript": export_torchscript},
     "fit_presets": fit_presets,
     "fit_site_gaps": fit_site_gaps,
     "fit_sphere_radii": fit_sphere_radii,
@@ -62,7 +64,7 @@ COMMANDS = {
     "synthesize": synthesize,
     "verify": verify,
     "write_phantoms": write_phantoms,
-    "zoo": {"pack": zoo_pack, "serve": zoo_serve, "verify": zoo_verify},
+    "zoo": {"check_networks": check_networks, "pack": zoo_pack, "serve": zoo_serve, "verify": zoo_verify},
 }
 
 
