@@ -90,6 +90,11 @@ def _ids(content: Any, prefix: str = "") -> list[str]:
 
 
 def as_overrides(words: Mapping[str, Any]) -> dict[str, Any]:
-    """Overrides as fire passes them on: it reads only True and False as flags, not true and false."""
-    flags = {"true": True, "false": False}
-    return {key: flags.get(value, value) if isinstance(value, str) else value for key, value in words.items()}
+    """Overrides as fire passes them on: it reads only True and False as flags, not true and false, in lists too."""
+    return {key: _with_flags(value) for key, value in words.items()}
+
+
+def _with_flags(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return type(value)(_with_flags(entry) for entry in value)
+    return {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value

@@ -72,12 +72,14 @@ def check_flags(arguments: Sequence[str]) -> None:
     """fire runs a command first and rejects a flag it does not know afterwards; this rejects it before.
 
     Raises:
-        InputError: naming the flag, and the one that was probably meant.
+        InputError: naming the flag, and the one that was probably meant, or the command that a group does not have.
     """
     command, words = COMMANDS, list(arguments)
     while isinstance(command, dict):
-        name = words.pop(0) if words else ""
-        command = command.get(name.replace("-", "_"))
+        name = words.pop(0).replace("-", "_") if words else ""
+        if command is not COMMANDS and name.isidentifier() and name not in command:
+            raise InputError(f"{name} is none of {', '.join(command)}.")
+        command = command.get(name)
     if command is None:
         return
     known = inspect.signature(command).parameters

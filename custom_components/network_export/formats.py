@@ -113,7 +113,7 @@ class Format:
         missing = [package for package in packages if find_spec(package) is None]
         if missing:
             raise InputError(
-                f"{self.name} needs the package {' and '.join(missing)}: pip install 'lefusion-monai[export]' brings it."
+                f"{self.name} needs {' and '.join(missing)}: pip install 'lefusion-monai[export]' brings all of it."
             )
 
     def open(self, path: Path, device: torch.device) -> tuple[dict[str, Any], Run]:
