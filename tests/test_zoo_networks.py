@@ -35,6 +35,7 @@ def test_command_checks_metadata_and_torchscript(tmp_path):
 )
 def test_metadata_that_is_wrong_is_noticed(entry, value, said, tmp_path):
     shutil.copytree(BUNDLES / "diffmask" / "configs", tmp_path / "diffmask" / "configs")
+    (tmp_path / "diffmask" / "models").symlink_to(BUNDLES / "diffmask" / "models")
     path = tmp_path / "diffmask" / "configs" / "metadata.json"
     metadata = json.loads(path.read_text())
     part, name, key = entry.split("#")
