@@ -38,7 +38,7 @@ def data_dir() -> Path:
 
 @pytest.fixture(scope="session")
 def lone_environment() -> Path:
-    """Python of an environment that has what a bundle alone needs, and neither this project nor what it is tested by."""
+    """Python of an environment that has what a bundle alone needs, and nothing of this project."""
     try:
         return lone_python()
     except RuntimeError as error:

@@ -1,6 +1,6 @@
 """An environment for bundles on their own: PyTorch, MONAI, numpy and the packages that the bundles' metadata names.
 
-``python tests/lone_environment.py`` (``make lone-venv``) makes it in ``.venv-lone``, and anew where the packages changed.
+``python tests/lone_environment.py`` (``make lone-venv``) makes it in ``.venv-lone``, anew where the packages changed.
 """
 
 from __future__ import annotations
@@ -27,21 +27,27 @@ def required_packages() -> list[str]:
     return sorted(names)
 
 
+def pinned_packages() -> list[str]:
+    """Their lines, and PyTorch's, in the project's constraints: which versions are tested."""
+    names = {"torch", *required_packages()}
+    return [line for line in CONSTRAINTS.read_text().splitlines() if line.split("==")[0] in names]
+
+
 def lone_python() -> Path:
-    """The environment's Python, made where it is absent or other packages are asked for now.
+    """The environment's Python, made where it is absent or other packages or versions are asked for now.
 
     Raises:
         RuntimeError: where the packages cannot be had.
     """
     python = FOLDER / "bin" / "python"
-    # Everything that decides what is installed; written last, so that an interrupted installation does not count.
-    record, asked = FOLDER / "asked.txt", "\n".join([sys.version, *required_packages(), CONSTRAINTS.read_text()])
+    # What decides about the packages; written last, so that an interrupted installation does not count.
+    record, asked = FOLDER / "asked.txt", "\n".join([sys.version, *required_packages(), *pinned_packages()])
     if python.exists() and record.is_file() and record.read_text() == asked:
         return python
     print(f"Installing what a bundle alone needs into {FOLDER.name}; this takes some minutes ...", flush=True)
     shutil.rmtree(FOLDER, ignore_errors=True)
     pip = [str(python), "-m", "pip", "install", "--quiet", "--quiet", "--disable-pip-version-check", "--retries", "1"]
-    torch = next(line for line in CONSTRAINTS.read_text().splitlines() if line.startswith("torch=="))
+    torch = next(line for line in pinned_packages() if line.startswith("torch=="))
     commands = [
         [sys.executable, "-m", "venv", str(FOLDER)],
         # PyTorch first, by its exact version, so that nothing installed after it can pull in another build.

@@ -102,13 +102,13 @@ def data(tmp_path_factory) -> Callable[[str], Path]:
     return data_of
 
 
-def alone(python: Path, *arguments: object, cwd: Path) -> subprocess.CompletedProcess:
+def alone(python: Path, *arguments: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess:
     """Runs the environment's Python, without anything that this process's environment adds to its path."""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
     return subprocess.run(
         [str(python), *map(str, arguments)],
         cwd=cwd,
-        env=environment | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        env={**kept, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **environment},
         capture_output=True,
         text=True,
         timeout=600,

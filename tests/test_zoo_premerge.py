@@ -1,7 +1,7 @@
 """What MONAI's model zoo checks before it takes a bundle, done to every bundle that lies in the repository.
 
-Its checks of the network's shapes and of the export to TorchScript are elsewhere: its own way of calling them cannot pass
-timesteps, and every diffusion bundle of the zoo is excepted from them.
+Its checks of the network's shapes and of the export to TorchScript are elsewhere: its own way of calling them cannot
+pass timesteps, and every diffusion bundle of the zoo is excepted from them.
 """
 
 from __future__ import annotations
