@@ -47,6 +47,7 @@ def lone_python() -> Path:
     print(f"Installing what a bundle alone needs into {FOLDER.name}; this takes some minutes ...", flush=True)
     shutil.rmtree(FOLDER, ignore_errors=True)
     pip = [str(python), "-m", "pip", "install", "--quiet", "--quiet", "--disable-pip-version-check", "--retries", "1"]
+    pip += ["--no-compile"]  # most of it is never imported
     torch = next(line for line in pinned_packages() if line.startswith("torch=="))
     commands = [
         [sys.executable, "-m", "venv", str(FOLDER)],

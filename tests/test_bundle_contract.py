@@ -71,6 +71,7 @@ FACTS = {
         overlays={
             "train_cpu": (["train"],),
             "multi_gpu_train": (["train"],),
+            "federated": (["train"],),
             "diffused": WORKFLOWS,
             "paper_sampler": (["inference"], ["train", "evaluate"]),
             "published": (["inference"], ["train", "evaluate"]),
@@ -83,6 +84,7 @@ FACTS = {
         overlays={
             "train_cpu": (["train"],),
             "multi_gpu_train": (["train"],),
+            "federated": (["train"],),
             "diffused": WORKFLOWS,
             "paper_sampler": (["inference"], ["train", "evaluate"]),
             "published": (["inference"], ["train", "evaluate"]),
