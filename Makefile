@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo demo-emidec test lint format clean distclean
+.PHONY: help venv lone-venv demo demo-emidec test lint format clean distclean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -31,13 +31,16 @@ $(VENV)/.stamp: pyproject.toml constraints.txt
 	@touch "$@"
 	@echo "Ready: $(VENV)"
 
+lone-venv: venv ## create .venv-lone, which has what a bundle alone needs, for the tests
+	@$(BIN)/python tests/lone_environment.py
+
 demo: venv ## paint lesions into a real scan crop and show them in a picture
 	@$(BIN)/lefusion demo $(ARGS)
 
 demo-emidec: venv ## paint infarct and microvascular obstruction into a phantom heart and show them
 	@$(BIN)/lefusion demo --bundle lefusion_emidec --output_dir demo_output_emidec $(ARGS)
 
-test: venv ## run the tests
+test: venv lone-venv ## run the tests
 	@$(BIN)/python -m pytest $(ARGS)
 
 lint: venv ## check style and formatting
@@ -50,7 +53,7 @@ format: venv ## fix what the linter can fix, and format
 
 clean: ## remove caches and build leftovers
 	@rm -rf build dist *.egg-info .pytest_cache .ruff_cache
-	@find . -path ./.git -prune -o -path "./$(VENV)" -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +
+	@find . -path ./.git -prune -o -path "./$(VENV)*" -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +
 
-distclean: clean ## clean, and remove the virtual environment too
-	@rm -rf "$(VENV)"
+distclean: clean ## clean, and remove the virtual environments too
+	@rm -rf "$(VENV)" .venv-lone

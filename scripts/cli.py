@@ -23,6 +23,7 @@ from .evaluate_recurrence import evaluate_recurrence
 from .evaluate_texture import evaluate_texture
 from .export_dicom import export_dicom
 from .export_network import export_onnx, export_pt2, export_torchscript
+from .federate import federate
 from .fit_presets import fit_presets
 from .fit_site_gaps import fit_site_gaps
 from .fit_sphere_radii import fit_sphere_radii
@@ -54,6 +55,7 @@ COMMANDS = {
     "evaluate_recurrence": evaluate_recurrence,
     "evaluate_texture": evaluate_texture,
     "export": {"dicom": export_dicom, "onnx": export_onnx, "pt2": export_pt2, "torchscript": export_torchscript},
+    "federate": federate,
     "fit_presets": fit_presets,
     "fit_site_gaps": fit_site_gaps,
     "fit_sphere_radii": fit_sphere_radii,

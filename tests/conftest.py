@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from lone_environment import lone_python
 
 REPO_ROOT = Path(__file__).resolve().parents[1]
 
@@ -33,3 +34,12 @@ def golden_dir() -> Path:
 def data_dir() -> Path:
     """Real scans: lidc_nodules and others."""
     return _folder("LEFUSION_DATA", "../shared/data")
+
+
+@pytest.fixture(scope="session")
+def lone_environment() -> Path:
+    """Python of an environment that has what a bundle alone needs, and nothing of this project."""
+    try:
+        return lone_python()
+    except RuntimeError as error:
+        pytest.skip(str(error))

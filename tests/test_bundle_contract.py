@@ -72,6 +72,7 @@ FACTS = {
         overlays={
             "train_cpu": (["train"],),
             "multi_gpu_train": (["train"],),
+            "federated": (["train"],),
             "diffused": WORKFLOWS,
             "paper_sampler": (["inference"], ["train", "evaluate"]),
             "published": (["inference"], ["train", "evaluate"]),
@@ -87,6 +88,7 @@ FACTS = {
         overlays={
             "train_cpu": (["train"],),
             "multi_gpu_train": (["train"],),
+            "federated": (["train"],),
             "diffused": WORKFLOWS,
             "paper_sampler": (["inference"], ["train", "evaluate"]),
             "published": (["inference"], ["train", "evaluate"]),
