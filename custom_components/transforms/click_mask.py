@@ -33,9 +33,8 @@ class ClickCropd(MapTransform):
     Raises:
         InputError: for anything but one click, and as :func:`~custom_components.mask_specs.plan_masks`.
 
-    Replaces the image by sphere and boundary, a MetaTensor (2, X, Y, Z) float32 whose ``affine`` is the crop's and whose
-    ``spatial_shape`` and ``original_affine`` are the scan's, as MONAI's loaders give them. Adds mask_target and
-    mask_spec.
+    Replaces the image by sphere and boundary, a MetaTensor (2, X, Y, Z) float32 with the crop's ``affine`` and the
+    scan's ``spatial_shape`` and ``original_affine``, as MONAI's loaders name them. Adds mask_target and mask_spec.
     """
 
     def __init__(

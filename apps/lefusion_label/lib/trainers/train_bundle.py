@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,7 @@ class TrainBundle(TrainTask):
         entries, left_out = self._collect(datastore, synthetic, folder / "data")
         patients = {entry["patient"] for entry in entries}
         if len(patients) < 2:
+            shutil.rmtree(folder, ignore_errors=True)  # or its name would be taken
             raise InputError(
                 f"training needs submitted labels of two patients or more, one of them to validate; "
                 f"{len(patients)} can be used{_reasons(left_out)}."
