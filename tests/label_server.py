@@ -144,7 +144,7 @@ def served(app: Path, studies: Path, folder: Path, conf: Sequence[tuple[str, str
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGINT)
                 try:
-                    process.wait(timeout=20)
+                    process.wait(timeout=2)  # its scheduler takes up to half a minute to stop
                 except subprocess.TimeoutExpired:
                     os.killpg(process.pid, signal.SIGKILL)
                     process.wait()

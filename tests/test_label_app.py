@@ -128,6 +128,20 @@ def test_a_segment_that_is_chosen_in_slicer_comes_back_alone(label_app, tmp_path
     np.testing.assert_array_equal(stored_of(answer), ring() == 4)
 
 
+def test_what_slicers_scribbles_brush_painted_belongs_to_the_chosen_label(label_app, tmp_path):
+    brush, eraser = ball("oblique", (20, 12, 12), 4), ball("oblique", (20, 26, 12), 4)
+    names = ["lesion", "mi", "background_scribbles", "foreground_scribbles"]
+    answer, _ = label_app.client.infer(
+        "lefusion_lidc",
+        "oblique",
+        save_mask(tmp_path, brush * 4 + eraser * 3, GRIDS["oblique"][0]),
+        label_info=[{"name": name, "id": number} for number, name in enumerate(names, start=1)],
+        selected_label_name="lesion",
+        steps=1,
+    )
+    np.testing.assert_array_equal(stored_of(answer), brush)
+
+
 def test_other_segments_of_a_chest_are_not_painted(label_app, tmp_path):
     lesion, other = ball("oblique", (20, 14, 12), 4), ball("oblique", (20, 26, 12), 4)
     answer, told = label_app.client.infer(

@@ -113,7 +113,7 @@ def test_second_client_waits_and_gets_its_own_answer(label_app, tmp_path):
 def run_training(client: Client, model: str, **options: object) -> dict:
     """Starts a training, and returns its last state."""
     client("train_start", model, options)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while (state := client("train_status"))["status"] in ("SUBMITTED", "RUNNING"):
         assert time.monotonic() < deadline, state
         time.sleep(0.3)

@@ -16,6 +16,10 @@ from custom_components.volumes import Scan, check_same_grid, read_nifti, write_s
 
 __all__ = ["find_segmentation", "saved_segmentation", "write_label_map"]
 
+# Segments that 3D Slicer adds while its scribbles tool is used: the brush that paints a label, and one that erases.
+BRUSH, ERASER = "foreground_scribbles", "background_scribbles"
+BACKGROUND = ("background", ERASER)
+
 LabelInfo = Sequence[Mapping[str, Any]] | None  # name and number of each segment, as 3D Slicer tells them
 
 
@@ -29,7 +33,7 @@ def find_segmentation(request: Mapping[str, Any], image: str, datastore: Datasto
     """
     label = request.get("label")
     if isinstance(label, str) and Path(label).is_file() and Path(tempfile.gettempdir()) in Path(label).parents:
-        return Path(label), request.get("label_info")
+        return Path(label), _brush_told(request)
     found = saved_segmentation(image, datastore)
     if found is None:
         raise InputError(f"image {image} has no mask: send one as label, or save a segmentation of the image.")
@@ -78,6 +82,7 @@ def write_label_map(source: Path, label_info: LabelInfo, scan: Scan, labels: Les
         raise InputError(f"mask {source} must hold whole numbers of at least 0.")
     known = {name.lower(): value for name, value in {**labels.classes, **labels.anatomy}.items()}
     numbers = _numbers(label_info)
+    values[np.isin(values, [number for number, name in numbers.items() if name.lower() in BACKGROUND])] = 0
     present = {number: name for number, name in numbers.items() if (values == number).any()}
     if len(known) == 1:
         (name, value), named = next(iter(known.items())), [n for n, own in present.items() if own.lower() in known]
@@ -92,6 +97,15 @@ def write_label_map(source: Path, label_info: LabelInfo, scan: Scan, labels: Les
             mapped[values == number] = known[name.lower()]
     labels.check(mapped, f"mask {source}")
     write_scan(scan, mapped.astype(np.uint8), path, scaled=False)
+
+
+def _brush_told(request: Mapping[str, Any]) -> LabelInfo:
+    """A request's ``label_info``; what was painted with the scribbles' brush belongs to the label chosen beside it."""
+    label_info, chosen = request.get("label_info"), request.get("selected_label_name")
+    if not isinstance(label_info, list) or not chosen:
+        return label_info
+    told = [entry for entry in label_info if isinstance(entry, Mapping)]
+    return [{**entry, "name": chosen} if entry.get("name") == BRUSH else entry for entry in told]
 
 
 def _numbers(label_info: LabelInfo) -> dict[int, str]:
