@@ -1,4 +1,4 @@
-"""The mask bundle in MONAI Label's stock app for bundles: linked into its folder, offline, one click."""
+"""The bundles in MONAI Label's stock app for bundles: linked into its folder, offline, one click."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from bundle_runs import BUNDLES, save_nifti, stored_of
+from bundle_runs import BUNDLES, read_configs, save_nifti, stored_of
 from label_server import VENV, Client, label_python, served
 from label_study import GRIDS, middle
 from test_bundle_inference import chest
 
-pytestmark = pytest.mark.integration
+from custom_components.errors import find_input_error
+
 RADII = {"oblique": (6,), "anisotropic": (4, 7)}
 STOCK = VENV / "monailabel" / "sample-apps" / "monaibundle"
 
 
+@pytest.mark.integration
 def test_click_in_the_stock_app_becomes_a_mask_on_the_scans_grid(tmp_path: Path):
     label_python()  # makes the environment, or skips
     app = tmp_path / "app"
@@ -43,3 +45,16 @@ def test_click_in_the_stock_app_becomes_a_mask_on_the_scans_grid(tmp_path: Path)
                 volumes.append(mask.sum())
             assert volumes == sorted(volumes)
         client.close()
+
+
+@pytest.mark.parametrize("bundle", ["lefusion_lidc", "lefusion_emidec", "diffmask"])
+def test_training_takes_a_list_of_cases_in_place_of_a_data_set(bundle: str):
+    """That app puts its labelled images into the config; without them, and without a data set, nothing is trained."""
+    parser = read_configs(BUNDLES / bundle, "train")
+    parser["dataset_dir"] = "nowhere"
+    with pytest.raises(RuntimeError) as error:
+        parser.get_parsed_content("training#1")
+    assert "dataset_dir nowhere does not exist" in str(find_input_error(error.value))
+    parser["train"]["dataset"]["data"] = [{"image": "a.nii.gz", "label": "b.nii.gz"}]
+    parser.parse(reset=True)
+    assert parser.get_parsed_content("training#1") is None

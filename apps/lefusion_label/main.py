@@ -38,16 +38,15 @@ class LeFusionLabelApp(MONAILabelApp):
     Args:
         app_dir: this folder.
         studies: folder of the images, or address of a DICOM server.
-        conf: ``models``, the bundles to serve, separated by commas; ``weights``, the folder for trained weights
-            (``model`` in this folder by default).
+        conf: ``models``, names or folders of the bundles to serve, separated by commas; ``weights``, the folder for
+            trained weights (``model`` in this folder by default).
     """
 
     def __init__(self, app_dir: str, studies: str, conf: Mapping[str, str]) -> None:
-        names = [name.strip() for name in conf.get("models", ",".join(BUNDLES)).split(",") if name.strip()]
-        self.bundles = {name: bundle_root(name) for name in names}
-        self.weights = {
-            name: WeightsFolder(Path(conf.get("weights", Path(app_dir) / "model")) / name) for name in names
-        }
+        wanted = [name.strip() for name in conf.get("models", ",".join(BUNDLES)).split(",") if name.strip()]
+        self.bundles = {root.name: root for root in map(bundle_root, wanted)}
+        folder = Path(conf.get("weights", Path(app_dir) / "model"))
+        self.weights = {name: WeightsFolder(folder / name) for name in self.bundles}
         self.lock = threading.Lock()
         super().__init__(
             app_dir=app_dir,
