@@ -87,9 +87,8 @@ class LeFusionLabelApp(MONAILabelApp):
             if task is None:
                 raise InputError(f"there is no model {request.get('model')!r}; known: {', '.join(self._infers)}.")
             image, path = find_image(request.get("image"), datastore)
-            names = {str(path): image, f" {tempfile.gettempdir()}/": " "}
             with self.lock, tempfile.TemporaryDirectory() as folder:
-                names[f" {Path(folder) / 'mask.nii.gz'}"] = ""
+                names = _names(request, image, path, folder)
                 file, params = task.answer(request, image, path, datastore, Path(folder))
         except Exception as error:
             raise _as_answer(error, names) from error
@@ -119,6 +118,13 @@ class LeFusionLabelApp(MONAILabelApp):
             return super().next_sample(request)
         except MONAILabelException as error:
             raise HTTPException(400, f"{error.msg}.") from error
+
+
+def _names(request: Mapping[str, Any], image: str, path: Path, folder: str) -> dict[str, str]:
+    """What a client calls the files of a request: the image by its name, the mask that it sent not at all."""
+    names = {str(path): image, f" {Path(folder) / 'mask.nii.gz'}": ""}
+    label = str(request.get("label", ""))
+    return {**names, f" {label}": ""} if Path(label).is_file() else names
 
 
 def _as_answer(error: Exception, names: Mapping[str, str]) -> HTTPException:
