@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from lone_environment import lone_python
@@ -43,3 +45,12 @@ def lone_environment() -> Path:
         return lone_python()
     except RuntimeError as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def label_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """The MONAI Label app on a small study, served by MONAI Label; skipped where that cannot be installed."""
+    from label_study import served_app
+
+    with served_app(tmp_path_factory.mktemp("label_app")) as app:
+        yield app
