@@ -67,8 +67,7 @@ $(LABEL_VENV)/.stamp: $(LABEL_APP)/requirements.txt $(LABEL_APP)/requirements-no
 label-demo: label-venv ## start MONAI Label on the bundles' samples, for 3D Slicer and other clients
 	@$(LABEL_BIN)/python $(LABEL_APP)/demo.py $(ARGS)
 
-test: venv ## run the tests
-	@$(MAKE) --no-print-directory lone-venv || echo "Without that environment, the tests of bundles on their own are skipped."
+test: venv lone-venv ## run the tests
 	@$(MAKE) --no-print-directory label-venv || echo "Without that environment, MONAI Label's tests are skipped."
 	@$(BIN)/python -m pytest $(ARGS)
 
