@@ -16,10 +16,14 @@ from .compare_sets import compare_sets
 from .copy_lesions import copy_lesions
 from .demo import demo
 from .evaluate_contrast import evaluate_contrast
+from .evaluate_diversity import evaluate_diversity
+from .evaluate_histogram_response import evaluate_histogram_response
 from .evaluate_masks import evaluate_masks
+from .evaluate_recurrence import evaluate_recurrence
 from .evaluate_texture import evaluate_texture
 from .export_dicom import export_dicom
 from .export_network import export_onnx, export_pt2, export_torchscript
+from .federate import federate
 from .fit_presets import fit_presets
 from .fit_site_gaps import fit_site_gaps
 from .fit_sphere_radii import fit_sphere_radii
@@ -45,9 +49,13 @@ COMMANDS = {
     "demo": demo,
     "draw_masks": draw_masks,
     "evaluate_contrast": evaluate_contrast,
+    "evaluate_diversity": evaluate_diversity,
+    "evaluate_histogram_response": evaluate_histogram_response,
     "evaluate_masks": evaluate_masks,
+    "evaluate_recurrence": evaluate_recurrence,
     "evaluate_texture": evaluate_texture,
     "export": {"dicom": export_dicom, "onnx": export_onnx, "pt2": export_pt2, "torchscript": export_torchscript},
+    "federate": federate,
     "fit_presets": fit_presets,
     "fit_site_gaps": fit_site_gaps,
     "fit_sphere_radii": fit_sphere_radii,
