@@ -19,7 +19,7 @@ AFFINE = np.array([[-0.7, 0, 0, 9], [0, -0.7, 0, 4], [0, 0, 2.5, -100], [0, 0, 0
 
 @pytest.fixture(scope="module")
 def sets(tmp_path_factory) -> Path:
-    """``real``: six patients, one of them twice, and a test. ``painted`` (from a's scan) and ``marked`` are synthetic."""
+    """``real``: six patients, one twice, and a test; ``painted`` (from a's scan) and ``marked`` are synthetic."""
     root = tmp_path_factory.mktemp("sets")
     save_nodules(root / "files", "abcdefgh", 8)
     pair = {n: {"image": f"files/images/{n}.nii.gz", "label": f"files/labels/{n}.nii.gz"} for n in "abcdefgh"}
