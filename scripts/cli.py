@@ -23,6 +23,7 @@ from .evaluate_recurrence import evaluate_recurrence
 from .evaluate_texture import evaluate_texture
 from .export_dicom import export_dicom
 from .export_network import export_onnx, export_pt2, export_torchscript
+from .export_nnunet import export_nnunet
 from .federate import federate
 from .fit_presets import fit_presets
 from .fit_site_gaps import fit_site_gaps
@@ -54,7 +55,13 @@ COMMANDS = {
     "evaluate_masks": evaluate_masks,
     "evaluate_recurrence": evaluate_recurrence,
     "evaluate_texture": evaluate_texture,
-    "export": {"dicom": export_dicom, "onnx": export_onnx, "pt2": export_pt2, "torchscript": export_torchscript},
+    "export": {
+        "dicom": export_dicom,
+        "nnunet": export_nnunet,
+        "onnx": export_onnx,
+        "pt2": export_pt2,
+        "torchscript": export_torchscript,
+    },
     "federate": federate,
     "fit_presets": fit_presets,
     "fit_site_gaps": fit_site_gaps,
