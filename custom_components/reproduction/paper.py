@@ -31,7 +31,8 @@ class Column:
 
     Attributes:
         measure: class and measure, such as ``lesion/dice``.
-        title, paper_title: what it is called here and in the paper; they differ where another distance is measured.
+        title, paper_title: what it is called here and in the paper; they differ where something else is measured, and the
+            second is None where the paper measures nothing like it.
         unit: of the numbers shown.
         scale: from the measured number to the one shown.
         better: ``higher`` or ``lower``.
@@ -43,7 +44,7 @@ class Column:
     unit: str
     scale: float
     better: str
-    paper_title: str
+    paper_title: str | None
     segmenter: str | None = None
 
 
