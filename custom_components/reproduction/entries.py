@@ -15,20 +15,16 @@ from .sets import set_cell
 __all__ = ["Entry", "TableResults", "collect"]
 
 
-QUALITY_NOTES = {
-    "A2": [
-        "Every held-out lesion is repainted by its own mask, and by its own histogram where the method is told one. "
-        "The paper does not tell over which voxels it measures; ours are given for the crop and for the lesion."
-    ],
-    **dict.fromkeys(
-        ("A3", "A4"),
-        [
-            "Ours are distances between features of the lesions (first-order, shape and texture, or those of the "
-            "network named by --features), standardised by the training lesions; the paper's are distances between "
-            "features of a network trained on photographs. The two cannot be compared with each other."
-        ],
-    ),
-}
+PAIRED_NOTE = (
+    "Every held-out lesion is repainted by its own mask, and by its own histogram where the method is told one. "
+    "The paper does not tell over which voxels it measures; ours are given for the crop and for the lesion."
+)
+DISTANCE_NOTE = (
+    "Ours are distances between features of the lesions (first-order, shape and texture, or those of the network "
+    "named by --features), standardised by the training lesions; the paper's are distances between features of a "
+    "network trained on photographs. The two cannot be compared with each other."
+)
+QUALITY_NOTES = {"A2": PAIRED_NOTE, "A3": DISTANCE_NOTE, "A4": DISTANCE_NOTE}
 
 
 @dataclass(frozen=True)
@@ -115,7 +111,7 @@ def _notes(plan: Plan, table: PaperTable, rows: Sequence[Row]) -> list[str]:
             "masks of held-out cases, though no image of them, may be among these."
         )
     if table.kind == "quality":
-        notes += QUALITY_NOTES[table.name]
+        notes.append(QUALITY_NOTES[table.name])
     notes += [f"{row.label}, {row.setting or table.name}: {row.note}." for row in rows if row.note]
     notes += _failed_cases(plan, rows)
     return notes

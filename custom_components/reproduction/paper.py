@@ -31,8 +31,9 @@ class Column:
 
     Attributes:
         measure: class and measure, such as ``lesion/dice``.
-        title, paper_title: what it is called here and in the paper; they differ where something else is measured, and the
-            second is None where the paper measures nothing like it.
+        title: what it is called here.
+        paper_title: what it is called in the paper; differs where that measures something else, None where it measures
+            nothing like it.
         unit: of the numbers shown.
         scale: from the measured number to the one shown.
         better: ``higher`` or ``lower``.

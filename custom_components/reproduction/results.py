@@ -39,7 +39,7 @@ def _set(folder: Path) -> dict[str, Any]:
     made = sorted(path.name for path in (folder / "set" / "labels").glob("*.nii.gz"))
     if not made:
         raise InputError(f"{folder / 'set'} holds no case.")
-    failures = [path for path in folder.glob("*/failed.jsonl")]
+    failures = list(folder.glob("*/failed.jsonl"))
     return {"made": len(made), "failed": sum(len(path.read_text().splitlines()) for path in failures)}
 
 
