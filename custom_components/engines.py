@@ -10,6 +10,7 @@ from monai.engines.utils import PrepareBatch
 from torch import Tensor
 
 from .combiners import MultiChannelCombiner
+from .errors import as_flag
 from .schedules import NoiseSchedule
 from .seeds import derive_seed
 
@@ -43,14 +44,24 @@ class LesionDiffusionPrepareBatch(PrepareBatch):
         schedule: the noise schedule.
         num_classes: number of lesion classes n.
         prediction_type: what the network predicts; the target follows.
+        one_image: all classes lie in one image, drawn in one channel, and noise, target and the mask that the target
+            carries (the classes' union) have one channel too; see
+            :class:`~custom_components.inferers.LesionInpaintingInferer`.
 
     The batch holds ``image`` (N, 1, X, Y, Z) in [-1, 1], ``label`` (N, n, X, Y, Z) in {0, 1}, ``histogram``
     (N, n, 16) and ``seed`` (N,).
     """
 
-    def __init__(self, schedule: NoiseSchedule, num_classes: int = 1, prediction_type: str = "v_prediction") -> None:
+    def __init__(
+        self,
+        schedule: NoiseSchedule,
+        num_classes: int = 1,
+        prediction_type: str = "v_prediction",
+        one_image: bool = False,
+    ) -> None:
         self.schedule = schedule
         self.combiner = MultiChannelCombiner(num_classes)
+        self.one_image = as_flag(one_image, "one_image")
         self.prediction_type = prediction_type
 
     def __call__(
@@ -60,11 +71,13 @@ class LesionDiffusionPrepareBatch(PrepareBatch):
         non_blocking: bool = False,
         **kwargs: Any,
     ) -> tuple[Tensor, Tensor, tuple, dict[str, Tensor]]:
-        """Returns inputs (N, 1 + n, ...), target (N, 2n, ...), (), and noise, timesteps, condition for the inferer."""
+        """Returns inputs (N, 1 + n, ...), target (N, 2n or 2, ...), (), and noise, timesteps, condition for the inferer."""
         inputs = stack_inputs(batchdata, ("image", "label"), device, non_blocking)
         image, masks = self.combiner.split(inputs)
+        if self.one_image:
+            masks = masks.amax(dim=1, keepdim=True)
         noise, timesteps = draw_noise(batchdata["seed"], masks, self.schedule.num_train_timesteps, device)
-        x_0 = self.combiner.decompose(image)
+        x_0 = image.expand_as(masks)
         target = self.schedule.training_target(x_0, noise, timesteps, self.prediction_type)
         condition = torch.as_tensor(batchdata["histogram"]).to(inputs)
         return (

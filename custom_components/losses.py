@@ -1,4 +1,4 @@
-"""Lesion-focused loss: the network is asked about the lesion only (Eq. 4 and 6)."""
+"""What is asked of the network: the lesion only (Eq. 4 and 6), or, by methods to compare with, the whole image."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-__all__ = ["LesionFocusedLoss"]
+__all__ = ["GlobalDiffusionLoss", "LesionFocusedLoss"]
 
 
 class LesionFocusedLoss(nn.Module):
@@ -34,23 +34,13 @@ class LesionFocusedLoss(nn.Module):
 
     def __init__(self, norm: str = "l1", reduction: str = "lesion") -> None:
         super().__init__()
-        if norm not in ("l1", "l2"):
-            raise ValueError(f"norm must be l1 or l2, got {norm!r}.")
         if reduction not in ("lesion", "voxel"):
             raise ValueError(f"reduction must be lesion or voxel, got {reduction!r}.")
-        self.norm = norm
+        self.norm = _checked(norm)
         self.reduction = reduction
 
     def forward(self, pred: Tensor, target: Tensor) -> Tensor:
-        n = pred.shape[1]
-        if target.shape != (pred.shape[0], 2 * n, *pred.shape[2:]):
-            raise ValueError(
-                f"target must hold {n} target and {n} mask channels on the prediction's grid, "
-                f"got shapes pred {tuple(pred.shape)} and target {tuple(target.shape)}."
-            )
-        wanted, mask = target[:, :n], target[:, n:]
-        error = (wanted - pred).float()
-        error = error.abs() if self.norm == "l1" else error.square()
+        error, mask = _voxel_error(pred, target, self.norm)
         error = error * mask
         if self.reduction == "voxel":
             return error.mean(dim=(0, *range(2, error.ndim))).sum()
@@ -63,3 +53,45 @@ class LesionFocusedLoss(nn.Module):
             samples_with_class /= dist.get_world_size()
         present = samples_with_class > 0
         return torch.where(present, per_lesion.sum(dim=0) / samples_with_class.where(present, 1), 0).sum()
+
+
+class GlobalDiffusionLoss(nn.Module):
+    """The loss of an ordinary image diffusion model: ``||target - prediction||`` averaged over ALL voxels.
+
+    What RePaint and Cond-Diffusion are trained with (section 4.1; Ho et al. 2020, Eq. 14: weight 1 at every t). The
+    masks that the target carries for :class:`LesionFocusedLoss` play no part.
+
+    Args:
+        norm: ``l1`` (absolute error, as :class:`LesionFocusedLoss`) or ``l2`` (squared error).
+
+    Shapes:
+        pred: (N, n, X, Y, Z); target: (N, 2n, X, Y, Z) with the masks in its last n channels; returns a scalar.
+
+    Raises:
+        ValueError: for an unknown norm, or a target without one mask per predicted channel.
+    """
+
+    def __init__(self, norm: str = "l1") -> None:
+        super().__init__()
+        self.norm = _checked(norm)
+
+    def forward(self, pred: Tensor, target: Tensor) -> Tensor:
+        return _voxel_error(pred, target, self.norm)[0].mean()
+
+
+def _checked(norm: str) -> str:
+    if norm not in ("l1", "l2"):
+        raise ValueError(f"norm must be l1 or l2, got {norm!r}.")
+    return norm
+
+
+def _voxel_error(pred: Tensor, target: Tensor, norm: str) -> tuple[Tensor, Tensor]:
+    """Error of each voxel (N, n, X, Y, Z) float32, and the masks that the target (N, 2n, ...) carries, of its shape."""
+    n = pred.shape[1]
+    if target.shape != (pred.shape[0], 2 * n, *pred.shape[2:]):
+        raise ValueError(
+            f"target must hold {n} target and {n} mask channels on the prediction's grid, "
+            f"got shapes pred {tuple(pred.shape)} and target {tuple(target.shape)}."
+        )
+    error = (target[:, :n] - pred).float()
+    return error.abs() if norm == "l1" else error.square(), target[:, n:]

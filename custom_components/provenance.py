@@ -30,6 +30,7 @@ def build_sidecar(
     affine: np.ndarray,
     max_difference_outside: float,
     bundle_root: str | Path | None = None,
+    background: str = "scan",
 ) -> dict[str, Any]:
     """The JSON that lies beside a painted scan: enough to recognise, trace and replay it.
 
@@ -39,14 +40,19 @@ def build_sidecar(
         settings: run settings (sampler, steps, seed, ...), numbers and strings.
         lesions: one entry per lesion: ``spec`` and what was achieved.
         affine: of the scan, voxel indices to RAS+ mm.
-        max_difference_outside: largest absolute difference to the input outside the masks; must be 0.
+        max_difference_outside: largest absolute difference to the input outside the masks, in the scan's units; 0
+            where the background is the scan's.
         bundle_root: bundle whose name and version are recorded.
+        background: ``scan``: every voxel outside the masks is the input's. ``generated``: crops around the lesions
+            were pasted whole, as of methods that are compared with.
     """
+    kind = "compositeWithTrainedAlgorithmicMedia" if weights else "compositeSynthetic"
     return {
-        **origin_record("compositeWithTrainedAlgorithmicMedia", weights, settings, bundle_root),
+        **origin_record(kind, weights, settings, bundle_root),
         "source": {"image": Path(image).name, "sha256": file_hash(image)},
         "mask": {"file": Path(label).name, "sha256": file_hash(label)},
         "affine": np.asarray(affine).tolist(),
+        "background": background,
         "max_abs_difference_outside_mask": max_difference_outside,
         "lesions": list(lesions),
     }

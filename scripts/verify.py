@@ -49,6 +49,9 @@ def _summary(set_dir: str, found: Sequence[Finding], replay: str | None) -> str:
         records = read_manifest(Path(str(set_dir)))
         lesions = sum(len({lesion["lesion"] for lesion in record.get("lesions", [])}) for record in records)
         checked = f"{_count(len(records), 'case')}, {_count(lesions, 'lesion')}"
+        generated = sum(record.get("background") == "generated" for record in records)
+        if generated:
+            checked += f" (a set to compare methods with: the background of {_count(generated, 'case')} is generated)"
     return f"{checked}: {_count(len(found), 'finding') if found else 'all as recorded'}"
 
 

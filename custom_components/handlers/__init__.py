@@ -1,5 +1,6 @@
 """Ignite handlers that MONAI lacks."""
 
+from .adversarial import QuantisedGAN
 from .checkpoint import AtomicCheckpoint, check_checkpoint
 from .ema import EMAHandler
 from .evaluation import LesionEvaluation
@@ -20,6 +21,7 @@ __all__ = [
     "MaskPicture",
     "MaskSaver",
     "ProgressBar",
+    "QuantisedGAN",
     "SamplePicture",
     "check_checkpoint",
 ]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..backgrounds import check_paste, covered_by_crop, largest_difference
 from ..conditioners import lesion_histogram
 from ..files import write_atomically
 from ..grids import from_crop
@@ -32,14 +33,22 @@ class LesionSaver(CaseSaver):
     ``<case>_panel.png`` and, last, ``<case>_lefusion.json`` (the sidecar). A sidecar therefore means that its case is
     complete.
 
-    Only voxels of the mask are ever written to; this is checked for every case before its files appear.
+    Only voxels of the mask are ever written to; this is checked for every case before its files appear. Methods that
+    generate the background too, to be compared with, may have their crops pasted whole instead: the sidecar then says
+    that the background is generated, and how much it changed.
 
     Args:
         lesions: what :func:`~custom_components.planning.plan_lesions` returned.
         output_dir: folder of the outputs.
         labels: the meaning of the label maps; masks of 0 and 1 by default.
         panel_width_mm: what the picture shows around a lesion.
+        paste: ``lesion``: the lesion's voxels only. ``crop``: every voxel of the scan under a lesion's crop, other
+            lesions' excepted; where crops overlap, the later lesion's counts.
+        background: where the method's background comes from: ``scan``, or ``generated``, which ``crop`` needs.
         others: see :class:`~custom_components.handlers.case_saver.CaseSaver`.
+
+    Raises:
+        InputError: for an unknown ``paste`` or ``background``, or ``crop`` where the background is the scan's.
     """
 
     noun = "lesions"
@@ -50,11 +59,19 @@ class LesionSaver(CaseSaver):
         output_dir: str | Path,
         labels: LesionLabels | None = None,
         panel_width_mm: float = 64.0,
+        paste: str = "lesion",
+        background: str = "scan",
         **others: Any,
     ) -> None:
+        check_paste(paste, background)
         super().__init__(lesions, [item["specs"][0].case for item in lesions], output_dir, **others)
         self.labels = LesionLabels() if labels is None else labels
-        self.panel_width_mm = panel_width_mm
+        self.panel_width_mm, self.whole_crops = panel_width_mm, paste == "crop"
+
+    @property
+    def background(self) -> str:
+        """Where the background of what is written comes from, for the sidecar."""
+        return "generated" if self.whole_crops else "scan"
 
     def paths(self, case: str) -> dict[str, Path]:
         """The files of a case."""
@@ -81,7 +98,15 @@ class LesionSaver(CaseSaver):
         stored, entries = self.paste(numbers, found)
         paths = self.paths(first["specs"][0].case)
         sidecar = build_sidecar(
-            first["image"], first["label"], self.weights, self.settings, entries, found.scan.affine, 0, self.bundle_root
+            first["image"],
+            first["label"],
+            self.weights,
+            self.settings,
+            entries,
+            found.scan.affine,
+            self.difference_outside(found, stored),
+            self.bundle_root,
+            self.background,
         )
         paths["sidecar"].unlink(missing_ok=True)
         write_scan(found.scan, stored, paths["image"], DESCRIPTION)
@@ -98,23 +123,32 @@ class LesionSaver(CaseSaver):
         """A case's scan with its lesions (X, Y, Z), as stored, and the lesions' entries in the sidecar.
 
         Raises:
-            RuntimeError: where a voxel outside the lesions changed.
+            RuntimeError: where a voxel changed outside the lesions, or outside the crops that are pasted whole.
         """
         stored = found.scan.stored.copy()
         entries = []
+        allowed = found.instances > 0
+        if self.whole_crops:
+            for number in numbers:
+                self._paste_background(number, found, stored, allowed)
         for number in numbers:
             crop, crop_masks, affine = self.crops.pop(number)
             for spec in self.items[number]["specs"]:
                 own = crop_masks[self.labels.names.index(spec.lesion_class)]
                 entries.append(self._paste(spec, crop, own, affine, found, stored))
-        self.check_outside(self.case_names[numbers[0]], found, stored)
+        self.check_outside(self.case_names[numbers[0]], found, stored, allowed)
         return stored, entries
 
     @staticmethod
-    def check_outside(case: str, found: CaseLesions, stored: np.ndarray) -> None:
-        """Raises RuntimeError where a voxel outside the lesions changed."""
-        if ((stored != found.scan.stored) & (found.instances == 0)).any():
+    def check_outside(case: str, found: CaseLesions, stored: np.ndarray, allowed: np.ndarray | None = None) -> None:
+        """Raises RuntimeError where a voxel changed that is not ``allowed`` to: one outside the lesions, by default."""
+        allowed = found.instances > 0 if allowed is None else allowed
+        if ((stored != found.scan.stored) & ~allowed).any():
             raise RuntimeError(f"case {case}: voxels outside the mask changed; nothing was written.")
+
+    def difference_outside(self, found: CaseLesions, stored: np.ndarray) -> float:
+        """Largest absolute difference to the scan outside all lesions, in the scan's units; 0 unless crops are whole."""
+        return largest_difference(stored, found.scan, found.instances) if self.whole_crops else 0
 
     def draw_panel(self, numbers: Sequence[int], found: CaseLesions, stored: np.ndarray, path: Path) -> None:
         """The picture of a case's lesions."""
@@ -135,6 +169,16 @@ class LesionSaver(CaseSaver):
                 to_values=lambda part: (scan.slope * part + scan.intercept).astype(np.float32),
             ),
         )
+
+    def _paste_background(self, number: int, found: CaseLesions, stored: np.ndarray, allowed: np.ndarray) -> None:
+        """Puts a crop's voxels outside all lesions into ``stored``, in place, and marks them in ``allowed``."""
+        crop, _, affine = self.crops[number]
+        scan, (low, high) = found.scan, self.items[number]["specs"][0].window
+        box, inside = covered_by_crop(affine, crop.shape, scan.affine, scan.stored.shape)
+        inside &= found.instances[box] == 0
+        values = low + (from_crop(crop, affine, scan.affine, box) + 1) * (high - low) / 2
+        stored[box][inside] = scan.to_stored(values)[inside]
+        allowed[box][inside] = True
 
     def _paste(
         self,

@@ -47,7 +47,7 @@ class FineStage(nn.Module):
         return self.conv_out(x)
 
 
-def _keep_slices(unet: DiffusionModelUNet) -> None:
+def keep_slices(unet: DiffusionModelUNet) -> None:
     """Makes every level of MONAI's U-Net halve and double the first two axes only; it has no option for that."""
     for block in (*unet.down_blocks, *unet.up_blocks):
         if getattr(block, "downsampler", None) is not None:
@@ -137,7 +137,7 @@ class HistogramUNet(nn.Module):
             use_flash_attention=True,
         )
         if in_plane:
-            _keep_slices(self.unet)
+            keep_slices(self.unet)
         # DiffusionModelUNet adds class_embedding(class_labels) to the timestep embedding: the place for h.
         embed_dim = channels[0] * 4
         self.unet.class_embedding = nn.Sequential(

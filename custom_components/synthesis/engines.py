@@ -119,12 +119,14 @@ class BundleEngine:
             for key in held:
                 self.parser[key] = ()
 
-    def weights(self) -> dict[str, str]:
-        """Name and SHA-256 of the weights file.
+    def weights(self) -> dict[str, str] | None:
+        """Name and SHA-256 of the weights file; None where the config's method has none.
 
         Raises:
             InputError: where it does not exist.
         """
+        if self.value("weights") is None:
+            return None
         path = Path(str(self.value("weights")))
         if not path.is_file():
             raise InputError(f"weights file {path} does not exist.")

@@ -6,6 +6,7 @@ from collections import UserDict
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ..backgrounds import check_paste
 from ..planning import check_texture
 from .cases import SyntheticCase
 from .copying import CopiedCaseSaver
@@ -32,17 +33,26 @@ class LesionPainter:
         engine: the painting bundle, its network loaded.
 
     Raises:
-        InputError: for a texture that the bundle does not know.
+        InputError: for a texture that the bundle does not know, or crops pasted whole that it does not generate.
     """
 
     def __init__(self, options: SynthesisOptions, engine: BundleEngine) -> None:
         self.engine, self.runs, self.saver = engine, not options.copies_values, SAVER
         if options.copies_values:
-            self.saver = {**SAVER, "_target_": COPYING, "weights": None, "settings": {"seed": options.seed}}
+            self.saver = {
+                **SAVER,
+                "_target_": COPYING,
+                "weights": None,
+                "settings": {"seed": options.seed},
+                "paste": "lesion",
+            }
         for key, value in _settings(options).items():
             engine.parser[key] = value
         engine.load("conditioner", "window")
         self.labels = engine.labels
+        paste, background = engine.value("paste", "lesion"), engine.value("background", "scan")
+        check_paste(paste, background)
+        self.background = background if paste == "crop" and self.runs else "scan"
         check_texture(engine.value("texture"), engine.loaded["conditioner"], self.labels)
         engine.parser["cases"] = ()
         engine.parser["lesions#_mode_"] = "callable"

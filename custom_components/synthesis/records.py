@@ -38,7 +38,7 @@ def record_of(sidecar: Mapping[str, Any], path: str | Path, root: str | Path) ->
         root: folder of the set.
 
     Returns:
-        ``case``, ``scan``, ``source`` (relative to the input), ``source_sha256``, ``files`` (role -> path relative to
+        ``background`` where it is not the scan's; ``case``, ``scan``, ``source`` (relative to the input), ``source_sha256``, ``files`` (role -> path relative to
         the root, the sidecar's among them), ``sha256`` (role -> hash of every file but the sidecar) and ``lesions``:
         of each, number, class, centre (RAS+ mm), radius (mm), volume (mm3), texture, seed and the distance between
         its requested and achieved histogram (None where no texture was asked for).
@@ -53,6 +53,7 @@ def record_of(sidecar: Mapping[str, Any], path: str | Path, root: str | Path) ->
             "scan": origin["scan"],
             "source": origin["source"],
             "source_sha256": sidecar["source"]["sha256"],
+            **({} if sidecar.get("background", "scan") == "scan" else {"background": sidecar["background"]}),
             "files": {
                 **{role: file["path"] for role, file in files.items()},
                 "sidecar": Path(path).relative_to(root).as_posix(),

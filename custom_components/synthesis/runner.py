@@ -136,6 +136,7 @@ class Synthesis:
             "lesion_classes": dict(self.labels.classes),
             "modality": self.painting.modality,
             "weights": self.weights,
+            "background": self.painter.background,
         }
 
     @property

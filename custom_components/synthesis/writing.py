@@ -68,8 +68,9 @@ class CaseWriter:
             saver.settings,
             entries,
             case.image.affine,
-            0,
+            saver.difference_outside(lesions, stored),
             saver.bundle_root,
+            saver.background,
         )
         del sidecar["created"]  # synthesis.json tells it; the same command gives the same bytes at any time
         sidecar["synthesis"] = {

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ...backgrounds import covered_by_crops, largest_difference
 from ...errors import InputError
 from ...files import file_hash
 from ...volumes import Scan, newest_change, read_scan
@@ -53,7 +54,7 @@ def check_case(
     maps, faults = _whole_numbers(scans)
     found += [Finding(names[role], fault, case) for role, fault in faults]
     if origin is not None and "image" in scans:
-        found += _check_source(source_path(origin, record), record, scans["image"], maps.get("instances"))
+        found += _check_source(source_path(origin, record), record, scans["image"], maps.get("instances"), sidecar)
     if label_values is None or sidecar is None or len(maps) < 2:
         return found
     found += [Finding(names["label"], fault, case) for fault in label_faults(**maps, label_values=label_values)]
@@ -80,8 +81,18 @@ def _whole_numbers(scans: Mapping[str, Scan]) -> tuple[dict[str, np.ndarray], li
     return maps, faults
 
 
-def _check_source(path: Path, record: Mapping[str, Any], image: Scan, instances: np.ndarray | None) -> list[Finding]:
-    """What of the image is not its source's: grid, type, header, and voxels outside the lesions."""
+def _check_source(
+    path: Path,
+    record: Mapping[str, Any],
+    image: Scan,
+    instances: np.ndarray | None,
+    sidecar: Mapping[str, Any] | None,
+) -> list[Finding]:
+    """What of the image is not its source's: grid, type, header, and voxels outside the lesions.
+
+    Where the sidecar says that the background is generated, voxels under the lesions' crops may differ too, by as much
+    as it tells.
+    """
     case, name = record["case"], record["files"]["image"]
     if not path.exists():
         return [Finding(str(path), "is gone, a source.", case)]
@@ -95,10 +106,26 @@ def _check_source(path: Path, record: Mapping[str, Any], image: Scan, instances:
     comparable = not faults and image.stored.dtype.itemsize == source.stored.dtype.itemsize
     faults += header_faults(image, source)
     if comparable and instances is not None:
-        changed = int(((_bits(image.stored) != _bits(source.stored)) & (instances == 0)).sum())
-        if changed:
-            faults.append(f"differs from its source in {changed} voxel{'s'[: changed != 1]} outside the lesions.")
+        changed, where = (_bits(image.stored) != _bits(source.stored)) & (instances == 0), "the lesions"
+        if sidecar is not None and sidecar.get("background") == "generated":
+            try:
+                changed &= ~covered_by_crops(sidecar["lesions"], image)
+                where = "the lesions and their generated crops"
+                faults += _difference_faults(sidecar, largest_difference(image.stored, source, instances))
+            except (KeyError, TypeError, ValueError, np.linalg.LinAlgError) as error:
+                faults.append(f"cannot be compared with its source: the sidecar tells too little ({error!r}).")
+        count = int(changed.sum())
+        if count:
+            faults.append(f"differs from its source in {count} voxel{'s'[: count != 1]} outside {where}.")
     return [Finding(name, fault, case) for fault in faults]
+
+
+def _difference_faults(sidecar: Mapping[str, Any], found: float) -> list[str]:
+    """Where a generated background differs from the scan's by another amount than the sidecar tells."""
+    told = float(sidecar["max_abs_difference_outside_mask"])
+    if np.isclose(told, found, rtol=1e-5, atol=1e-6):
+        return []
+    return [f"differs from its source by up to {found:g} outside the lesions, the sidecar tells of {told:g}."]
 
 
 @lru_cache(maxsize=16)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ...backgrounds import BACKGROUNDS
 from ...errors import InputError
 from ...files import file_hash
 from ..records import read_sidecar, record_of
@@ -58,6 +59,9 @@ def check_sidecar(
         faults.append("does not tell the version it was made with.")
     elif version is not None and made_by != version:
         faults.append(f"was made with version {made_by}, the set with {version}.")
-    if sidecar.get("max_abs_difference_outside_mask") != 0:
+    background, difference = sidecar.get("background", "scan"), sidecar.get("max_abs_difference_outside_mask")
+    if background not in BACKGROUNDS:
+        faults.append(f"tells of a background {background!r}, which is neither {' nor '.join(BACKGROUNDS)}.")
+    elif background == "scan" and difference != 0:
         faults.append("does not say that voxels outside the mask are unchanged.")
     return [Finding(name, sentence, record["case"]) for sentence in faults], sidecar
