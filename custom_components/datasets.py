@@ -40,7 +40,7 @@ def case_name(path: str | Path) -> str:
     return name
 
 
-def list_cases(dataset_dir: str | Path, labelled: bool = True) -> list[dict[str, Any]]:
+def list_cases(dataset_dir: str | Path, labelled: bool = True, section: str = "training") -> list[dict[str, Any]]:
     """The cases of a data set: dictionaries with ``image``, ``label``, ``case``, ``patient`` and what a datalist adds.
 
     Args:
@@ -49,6 +49,7 @@ def list_cases(dataset_dir: str | Path, labelled: bool = True) -> list[dict[str,
             and ``label`` (relative to the file, or absolute), or a dictionary whose ``training`` is that list; or a
             folder whose subfolders hold ``images/`` and ``labels/``: their cases together, each with its ``group``.
         labelled: whether every image needs a label; otherwise a case without one has no ``label``.
+        section: which list of a dictionary is read.
 
     Raises:
         InputError: where nothing is there, an image lacks its label, or an entry lacks a key.
@@ -58,7 +59,7 @@ def list_cases(dataset_dir: str | Path, labelled: bool = True) -> list[dict[str,
         raise InputError(f"dataset_dir {root} does not exist.")
     datalist = root / "datalist.json" if root.is_dir() else root
     if datalist.is_file():
-        cases = read_entries(datalist, ("image", "label") if labelled else ("image",), ("label",))
+        cases = read_entries(datalist, ("image", "label") if labelled else ("image",), ("label",), section)
     elif (root / "images").is_dir():
         cases = _pair_folders(root, labelled)
     elif groups := sorted(path.parent for path in root.glob("*/images") if path.is_dir()):
@@ -141,13 +142,16 @@ def require_cases(cases: Sequence[dict[str, Any]], dataset_dir: str | Path) -> N
         raise InputError(f"dataset_dir {dataset_dir} does not exist.")
 
 
-def read_entries(path: Path, keys: Sequence[str], optional: Sequence[str] = ()) -> list[dict[str, Any]]:
-    """The entries of a datalist: a list of objects, or the one under ``training`` of a dictionary.
+def read_entries(
+    path: Path, keys: Sequence[str], optional: Sequence[str] = (), section: str = "training"
+) -> list[dict[str, Any]]:
+    """The entries of a datalist: a list of objects, or the one under ``section`` of a dictionary.
 
     Args:
         path: the JSON.
         keys: paths that every entry has, relative to the JSON; they are joined to its folder.
         optional: further such paths, which an entry may have.
+        section: which list of a dictionary is meant.
 
     Raises:
         InputError: where it cannot be read, is neither, or an entry lacks a path.
@@ -156,9 +160,9 @@ def read_entries(path: Path, keys: Sequence[str], optional: Sequence[str] = ()) 
         entries = json.loads(path.read_text())
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise InputError(f"cannot read the datalist {path}: {error}.") from error
-    entries = entries.get("training") if isinstance(entries, dict) else entries
+    entries = entries.get(section) if isinstance(entries, dict) else entries
     if not isinstance(entries, list):
-        raise InputError(f"datalist {path} must hold a list of cases, or a dictionary with one under 'training'.")
+        raise InputError(f"datalist {path} must hold a list of cases, or a dictionary with one under {section!r}.")
     for number, entry in enumerate(entries):
         if not isinstance(entry, dict) or not all(isinstance(entry.get(key), str) for key in keys):
             named = " and ".join(repr(key) for key in keys)

@@ -65,13 +65,16 @@ class Budget:
             raise InputError(f"budget {self.name} says nothing of {experiment}.") from None
 
     def stage(self, experiment: str, name: str, method: str | None = None) -> Stage:
-        """A stage of an experiment, as the method has it: its own keys are laid over those of all methods."""
+        """A stage of an experiment, as the method has it: its own keys are laid over those of all methods.
+
+        Keys of the ``network`` take the place of the others' instead: another network has other keys.
+        """
         part = self.of(experiment)
         own = part.get("methods", {}).get(method, {}).get(name, {})
         common = part.get(name, {})
         return Stage(
             tuple(own.get("config", common.get("config", ()))),
-            {**common.get("keys", {}), **own.get("keys", {})},
+            {**({} if name == "network" and own else common.get("keys", {})), **own.get("keys", {})},
             own.get("steps", common.get("steps")),
         )
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from monai.bundle import ConfigParser
+
+from ..bundle_configs import bundle_root, config_files
+from .budgets import Stage
 from .cells import Cell, Step
 from .commands import evaluate_segmenter, train_segmenter
 from .folds import Fold
@@ -12,6 +16,7 @@ from .sets import set_folder
 __all__ = ["BUNDLE", "segmenter_cell"]
 
 BUNDLE = "lesion_segmentation"
+NETWORK_KEYS = ("network_def", "width", "kernel_size", "strides", "spatial_size")  # needed to load the weights, too
 
 
 def segmenter_cell(plan: Plan, fold: Fold, row: Row, segmenter: str, seed: int) -> Cell:
@@ -24,13 +29,22 @@ def segmenter_cell(plan: Plan, fold: Fold, row: Row, segmenter: str, seed: int) 
     output = folder / "training"
     training = train_segmenter(BUNDLE, overlays, lists, fold.path("val"), output, {**stage.keys, "seed": seed})
     weights = output / "checkpoints" / "model.pt"
-    network = {key: value for key, value in stage.keys.items() if key.split("#")[0] in ("network_def", "spatial_size")}
+    network = {key: value for key, value in stage.keys.items() if key.split("#")[0] in NETWORK_KEYS}
     measuring = evaluate_segmenter(BUNDLE, overlays, fold.path("test"), weights, folder / "evaluation", network)
     steps = (
         Step("train", training, checkpoint=output / "checkpoints" / "checkpoint_latest.pt"),
         Step("evaluate", measuring),
     )
     needs = tuple(plan.id("set", fold, str(name)) for name in row.sets)
-    about = plan.about(fold, setting=row.key, segmenter=segmenter, seed=seed)
+    units = _steps(overlays, stage)
+    about = plan.about(fold, setting=row.key, segmenter=segmenter, seed=seed, optimiser_steps=units)
     like = f"segmenter/{plan.experiment.name}/{segmenter}"
-    return Cell(id_, steps, needs, about, "segmenter", like)
+    return Cell(id_, steps, needs, about, "segmenter", like, units)
+
+
+def _steps(overlays: tuple[str, ...], stage: Stage) -> int:
+    """Optimiser steps of a training: the same for every setting, however many cases it mixes."""
+    parser = ConfigParser()
+    parser.read_config(config_files(bundle_root(BUNDLE), "training", list(overlays)))
+    epochs, steps = (int(stage.keys.get(key, parser.get(key))) for key in ("max_epochs", "steps_per_epoch"))
+    return epochs * steps
