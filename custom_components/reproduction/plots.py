@@ -6,11 +6,13 @@ import math
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from .entries import TableResults
-from .tables import title_of
+from .paper import Column
+from .tables import number_words, title_of
 
 __all__ = ["save_plot"]
 
@@ -27,51 +29,69 @@ def save_plot(results: TableResults, path: str | Path) -> None:
     across = min(ACROSS, count)
     down = math.ceil(count / across)
     labels = [f"{row.label.replace(' (Ours)', '')}{f', {row.setting}' if row.setting else ''}" for row in rows]
-    size = (4.2 + 4.0 * across, down * (1.1 + 0.34 * len(rows)) + 0.5)
+    size = (3.6 + 3.8 * across, down * (0.9 + 0.36 * len(rows)) + 0.6)
     figure = Figure(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title_of(results), fontsize=11)
     axes = figure.subplots(down, across, squeeze=False, sharey=True).ravel()
-    places = np.arange(len(rows))
     for number, axis in enumerate(axes):
-        if number >= count:
+        if number < count:
+            _draw_column(axis, results, number)
+        else:
             axis.set_visible(False)
-            continue
-        column = results.columns[number]
-        entries = [line[number] for line in results.entries]
-        same = column.paper_title == column.title
-        width = 0.4 if same else 0.7
-        shift = width / 2 if same else 0
-        means = np.array([np.nan if entry.mean is None else entry.mean for entry in entries])
-        axis.barh(places - shift, means, width, color=OURS, label="ours")
-        if same:
-            paper = np.array([results.paper(row, column) for row in rows], dtype=float)
-            axis.barh(places + shift, paper, width, color=PAPER, label="paper")
-        for place, entry in zip(places - shift, entries, strict=True):
-            if entry.spread is not None:
-                axis.errorbar(entry.mean, place, xerr=entry.spread, color="black", capsize=2.5, linewidth=1)
-            axis.plot(entry.values, [place] * len(entry.values), ".", color="black", markersize=3.5, alpha=0.6)
-        unit = f" ({column.unit})" if column.unit else ""
-        axis.set_title(f"{column.title}{unit}, {column.better} is better", fontsize=9)
-        axis.set_yticks(places, labels, fontsize=8)
-        axis.set_ylim(len(rows) - 0.4, -0.6)
-        axis.tick_params(axis="x", labelsize=8)
-        axis.set_xlim(*_limits(entries, [results.paper(row, column) for row in rows] if same else []))
-        axis.grid(axis="x", linewidth=0.4, alpha=0.5)
-        axis.set_axisbelow(True)
-    axes[0].legend(fontsize=8, loc="lower left")
+    axes[0].set_yticks(np.arange(len(rows)), labels, fontsize=8)
+    axes[0].set_ylim(len(rows) - 0.4, -0.6)
+    if any(_same(column) for column in results.columns):
+        figure.legend(*axes[0].get_legend_handles_labels(), fontsize=8, loc="outside lower center", ncols=2)
     figure.savefig(path, dpi=130)
 
 
-def _limits(entries: list, paper: list) -> tuple[float, float]:
-    """From 0, or from below the smallest number where all are close to each other, to beyond the largest."""
-    values = [value for entry in entries for value in entry.values]
-    values += [
-        entry.mean + sign * (entry.spread or 0) for entry in entries if entry.mean is not None for sign in (-1, 1)
-    ]
-    values += [value for value in paper if value is not None]
-    if not values:
-        return 0.0, 1.0
-    low, high = min(values), max(values)
-    room = 0.08 * (high - low) or 0.05 * abs(high) or 1.0
-    return (low - room if low < 0 or low > 0.6 * high else 0.0), high + room
+def _same(column: Column) -> bool:
+    """Whether the paper measures the same thing."""
+    return column.paper_title == column.title
+
+
+def _draw_column(axis: Axes, results: TableResults, number: int) -> None:
+    column = results.columns[number]
+    entries = [line[number] for line in results.entries]
+    places, same = np.arange(len(entries)), _same(column)
+    width = 0.42 if same else 0.7
+    shift = width / 2 if same else 0.0
+    means = np.array([np.nan if entry.mean is None else entry.mean for entry in entries])
+    axis.barh(places - shift, means, width, color=OURS, label="ours")
+    tops = []
+    for place, entry in zip(places - shift, entries, strict=True):
+        if entry.mean is not None:
+            spread = entry.spread or 0.0
+            axis.errorbar(entry.mean, place, xerr=spread or None, color="black", capsize=2.5, linewidth=1)
+            axis.plot(entry.values, [place] * len(entry.values), ".", color="black", markersize=3)
+            tops.append(max(*entry.values, entry.mean + spread))
+            axis.annotate(
+                number_words(entry.mean),
+                (max(tops[-1], 0), place),
+                (4, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=6.5,
+            )
+    if same:
+        paper = np.array([results.paper(row, column) for row in results.rows], dtype=float)
+        axis.barh(places + shift, paper, width, color=PAPER, label="paper")
+        for place, value in zip(places + shift, paper, strict=True):
+            if np.isfinite(value):
+                axis.annotate(
+                    number_words(value),
+                    (value, place),
+                    (4, 0),
+                    textcoords="offset points",
+                    va="center",
+                    fontsize=6.5,
+                    color="#777777",
+                )
+        tops += list(paper[np.isfinite(paper)])
+    axis.set_xlim(right=1.12 * max(tops, default=1.0) or 1.0)
+    unit = f" ({column.unit})" if column.unit else ""
+    axis.set_title(f"{column.title}{unit}, {column.better} is better", fontsize=9)
+    axis.tick_params(axis="x", labelsize=8)
+    axis.grid(axis="x", linewidth=0.4, alpha=0.5)
+    axis.set_axisbelow(True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -138,7 +139,9 @@ def environment(threads: int) -> Mapping[str, str]:
 
 
 def _last_words(log: Path) -> str:
-    """The sentence in which a process told what was wrong, or its last line."""
-    lines = [line.strip() for line in log.read_bytes()[-20000:].decode(errors="replace").splitlines() if line.strip()]
+    """The sentence in which a process told what was wrong, the first exception of its traceback, or its last line."""
+    words = log.read_bytes().decode(errors="replace").rpartition("\n$ ")[2]  # of the last command
+    lines = [line.strip() for line in re.split(r"[\r\n]+", words) if line.strip()]
     told = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-    return (told or lines or ["it said nothing"])[-1][:300]
+    raised = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b", line)]
+    return (told[-1:] or raised[:1] or lines[-1:])[0][:300]

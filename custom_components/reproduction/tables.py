@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from .entries import Entry, TableResults
 
-__all__ = ["as_csv", "as_markdown", "as_text"]
+__all__ = ["as_csv", "as_markdown", "as_text", "number_words", "title_of"]
 
 EMPTY = "–"
 
@@ -18,11 +18,11 @@ def entry_words(entry: Entry) -> str:
     runs = str(len(entry.values)) if len(entry.values) == entry.planned else f"{len(entry.values)} of {entry.planned}"
     if entry.mean is None:
         return EMPTY if not entry.planned else f"{EMPTY} ({runs})"
-    spread = "" if entry.spread is None else f" ± {_number(entry.spread)}"
-    return f"{_number(entry.mean)}{spread} ({runs})"
+    spread = "" if entry.spread is None else f" ± {number_words(entry.spread)}"
+    return f"{number_words(entry.mean)}{spread} ({runs})"
 
 
-def _number(value: float) -> str:
+def number_words(value: float) -> str:
     """Two decimals, more where the number is small."""
     return f"{value:.2f}" if abs(value) >= 1 or value == 0 else f"{value:.3g}"
 
