@@ -37,7 +37,7 @@ def check_paste(paste: str, background: str) -> None:
 
 
 def largest_difference(stored: np.ndarray, scan: Scan, instances: np.ndarray) -> float:
-    """Largest absolute difference of voxels (X, Y, Z), as stored, to a scan outside its lesions, in the scan's units."""
+    """Largest difference of voxels (X, Y, Z), as stored, to a scan outside its lesions, absolute, in its units."""
     outside = (stored != scan.stored) & (instances == 0)
     if not outside.any():
         return 0.0

@@ -71,7 +71,7 @@ class LesionDiffusionPrepareBatch(PrepareBatch):
         non_blocking: bool = False,
         **kwargs: Any,
     ) -> tuple[Tensor, Tensor, tuple, dict[str, Tensor]]:
-        """Returns inputs (N, 1 + n, ...), target (N, 2n or 2, ...), (), and noise, timesteps, condition for the inferer."""
+        """Returns inputs (N, 1 + n, ...), target (N, 2n or 2, ...), (), and noise, timesteps and condition."""
         inputs = stack_inputs(batchdata, ("image", "label"), device, non_blocking)
         image, masks = self.combiner.split(inputs)
         if self.one_image:

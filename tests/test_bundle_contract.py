@@ -26,6 +26,7 @@ from thick_stacks import affine_of, ring, signal
 MAX_BYTES = 25 * 2**20
 MAX_SAMPLE_BYTES = 3 * 2**20
 WORKFLOWS = (["train"], ["inference"], ["train", "evaluate"])
+METHODS = dict.fromkeys(("no_histogram", "repaint", "cond_diffusion", "hand_crafted_texture"), WORKFLOWS)
 # Keys that MONAI itself looks for.
 MONAI_KEYS = {"imports", "initialize", "run", "finalize", "bundle_root", "device", "dataset_dir", "network_def"}
 # What training and inference each have in their own way; all else that both have must be the same.
@@ -74,6 +75,7 @@ FACTS = {
             "diffused": WORKFLOWS,
             "paper_sampler": (["inference"], ["train", "evaluate"]),
             "published": (["inference"], ["train", "evaluate"]),
+            **METHODS,
         },
         lone={"spatial_size": [32, 32, 32], "texture": "solid"},
     ),
@@ -86,7 +88,7 @@ FACTS = {
             "diffused": WORKFLOWS,
             "paper_sampler": (["inference"], ["train", "evaluate"]),
             "published": (["inference"], ["train", "evaluate"]),
-            "no_histogram": WORKFLOWS,
+            **METHODS,
             "mi_only": WORKFLOWS,
             "pmo_only": WORKFLOWS,
         },
@@ -346,20 +348,40 @@ def test_config_is_json_and_everything_it_names_exists(name, path):
 
 
 @pytest.mark.parametrize(("name", "configs"), every(overlaid))
-def test_overlay_only_changes_what_is_there(name, configs):
-    """A key that the configs below it lack would be accepted by MONAI and do nothing."""
-    base, overlay = read(name, *configs[:-1]), json.loads((configs_of(name) / f"{configs[-1]}.json").read_text())
-    unknown = {key.split("#")[0] for key in overlay} - set(base) - MONAI_KEYS
-    assert unknown == set()
+def test_overlay_merges_over_what_it_is_for(name, configs):
     read(name, *configs)
 
 
-@pytest.mark.parametrize(("name", "configs"), every(lambda name: [*WORKFLOWS, *overlaid(name)]))
+def keys_of(name: str, overlay: str) -> set[str]:
+    """The top-level keys that an overlay sets."""
+    return {key.split("#")[0] for key in json.loads((configs_of(name) / f"{overlay}.json").read_text())}
+
+
+def unused(name: str, configs: list[str], keys: set[str]) -> set[str]:
+    """Those of the keys that no other key of merged configs uses, nor MONAI."""
+    text = json.dumps(read(name, *configs))
+    return {key for key in keys if f"@{key}" not in text and f"%{key}" not in text} - MONAI_KEYS
+
+
+@pytest.mark.parametrize(("name", "overlay"), every(lambda name: list(FACTS[name].overlays)))
+def test_overlay_only_changes_what_is_there(name, overlay):
+    """A key that all configs below an overlay lack would be accepted by MONAI and do nothing."""
+    bases = FACTS[name].overlays[overlay]
+    assert keys_of(name, overlay) - MONAI_KEYS - set().union(*(read(name, *base) for base in bases)) == set()
+
+
+@pytest.mark.parametrize(("name", "overlay"), every(lambda name: list(FACTS[name].overlays)))
+def test_overlay_has_no_dead_keys(name, overlay):
+    """Every key is used by another one, or by MONAI, in one of the workflows that the overlay is for."""
+    keys = keys_of(name, overlay)
+    dead = [unused(name, [*base, overlay], keys) for base in FACTS[name].overlays[overlay]]
+    assert set.intersection(*dead) == set()
+
+
+@pytest.mark.parametrize(("name", "configs"), every(lambda name: list(WORKFLOWS)))
 def test_config_has_no_dead_keys(name, configs):
     """Every key of the last config is used by another one, or by MONAI."""
-    text = json.dumps(read(name, *configs))
-    own = {key.split("#")[0] for key in json.loads((configs_of(name) / f"{configs[-1]}.json").read_text())}
-    assert {key for key in own if f"@{key}" not in text and f"%{key}" not in text} - MONAI_KEYS == set()
+    assert unused(name, configs, keys_of(name, configs[-1])) == set()
 
 
 def test_training_and_inference_agree(bundle):

@@ -1,4 +1,4 @@
-"""The lesion-focused loss (Eq. 4 and 6)."""
+"""The lesion-focused loss (Eq. 4 and 6), and the global loss of the methods it is compared with."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import nn
 
-from custom_components.losses import LesionFocusedLoss
+from custom_components.losses import GlobalDiffusionLoss, LesionFocusedLoss
 
 GRID = (6, 5, 4)
 
@@ -207,3 +207,31 @@ def test_gradients_of_two_processes_equal_those_of_one_with_the_whole_batch(tmp_
         averaged = torch.load(tmp_path / f"rank{rank}.pt", weights_only=True)
         for got, parameter in zip(averaged, network.parameters(), strict=True):
             torch.testing.assert_close(got, parameter.grad, rtol=1e-5, atol=1e-6)
+
+
+# --------------------------------------------------------------------------------------- the global loss
+
+
+@pytest.mark.parametrize("norm", ["l1", "l2"])
+@pytest.mark.parametrize("classes", [1, 2])
+def test_global_loss_averages_the_error_over_every_voxel_whatever_the_masks(norm, classes):
+    pred, wanted, mask = example(classes)
+    expected = error_of(norm, pred, wanted).sum() / pred.size
+    for masks in (mask, np.zeros_like(mask), np.ones_like(mask)):
+        got = GlobalDiffusionLoss(norm)(*as_tensors(pred, wanted, masks))
+        assert got.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_global_loss_asks_about_voxels_outside_the_lesion_too():
+    pred, wanted, mask = example()
+    pred, target = as_tensors(pred, wanted, mask)
+    pred.requires_grad_()
+    GlobalDiffusionLoss()(pred, target).backward()
+    assert (pred.grad[torch.as_tensor(mask) == 0] != 0).all()
+
+
+def test_global_loss_refuses_unknown_norms_and_targets_without_masks():
+    with pytest.raises(ValueError, match="norm must be l1 or l2"):
+        GlobalDiffusionLoss("l3")
+    with pytest.raises(ValueError, match="target and 1 mask channels"):
+        GlobalDiffusionLoss()(torch.zeros(1, 1, *GRID), torch.zeros(1, 1, *GRID))

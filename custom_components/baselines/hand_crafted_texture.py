@@ -23,13 +23,13 @@ Range = Sequence[float]
 
 
 class HandCraftedTexture(Inferer):
-    """Takes the place of :class:`~custom_components.inferers.LesionInpaintingInferer`; needs neither network nor training.
+    """Takes the place of :class:`~custom_components.inferers.LesionInpaintingInferer`; needs no network, no training.
 
-    For each class of a lesion a mean m and a standard deviation s are drawn from ranges that real lesions have. Gaussian
-    noise, drawn on a coarse grid, is interpolated to voxels and smoothed by a Gaussian filter, then shifted and scaled
-    to m and s within the mask. Towards the mask's border it passes softly into the surroundings: each voxel of the
-    lesion mixes the texture with its nearest voxel outside all lesions, by the smoothed mask. What was inside the mask
-    before plays no part; outside it the image is the input, bit for bit.
+    For each class of a lesion a mean m and a standard deviation s are drawn from ranges that real lesions have.
+    Gaussian noise, drawn on a coarse grid, is interpolated to voxels and smoothed by a Gaussian filter, then shifted
+    and scaled to m and s within the mask. Towards the mask's border it passes softly into the surroundings: each voxel
+    of the lesion mixes the texture with its nearest voxel outside all lesions, by the smoothed mask. What was inside
+    the mask before plays no part; outside it the image is the input, bit for bit.
 
     Args:
         classes: the lesion classes, in the order of the masks' channels.

@@ -147,7 +147,7 @@ class LesionSaver(CaseSaver):
             raise RuntimeError(f"case {case}: voxels outside the mask changed; nothing was written.")
 
     def difference_outside(self, found: CaseLesions, stored: np.ndarray) -> float:
-        """Largest absolute difference to the scan outside all lesions, in the scan's units; 0 unless crops are whole."""
+        """Largest absolute difference to the scan outside all lesions, in its units; 0 unless crops are whole."""
         return largest_difference(stored, found.scan, found.instances) if self.whole_crops else 0
 
     def draw_panel(self, numbers: Sequence[int], found: CaseLesions, stored: np.ndarray, path: Path) -> None:

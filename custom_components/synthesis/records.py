@@ -38,8 +38,8 @@ def record_of(sidecar: Mapping[str, Any], path: str | Path, root: str | Path) ->
         root: folder of the set.
 
     Returns:
-        ``background`` where it is not the scan's; ``case``, ``scan``, ``source`` (relative to the input), ``source_sha256``, ``files`` (role -> path relative to
-        the root, the sidecar's among them), ``sha256`` (role -> hash of every file but the sidecar) and ``lesions``:
+        ``case``, ``scan``, ``source`` (relative to the input), ``source_sha256``, ``background`` where it is not the
+        scan's, ``files`` (role -> path relative to the root, the sidecar's among them), ``sha256`` (role -> hash of every file but the sidecar) and ``lesions``:
         of each, number, class, centre (RAS+ mm), radius (mm), volume (mm3), texture, seed and the distance between
         its requested and achieved histogram (None where no texture was asked for).
 

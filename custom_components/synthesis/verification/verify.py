@@ -21,9 +21,9 @@ def verify_set(root: str | Path, source: str | Path | None = None, progress: boo
     """Everything in a synthetic data set that is not as its manifest, its sidecars and its sources say.
 
     Checked are: every file and its hash, no file that is nobody's, no case twice; grid, data type and header of each
-    image and every voxel outside the lesions, bit for bit, against the source (outside the lesions' crops too, where the
-    sidecar says that the background is generated); label map, instances and image against
-    each other and against every number of the sidecar.
+    image and every voxel outside the lesions, bit for bit, against the source (where the sidecar says that the
+    background is generated: every voxel outside the lesions' crops); label map, instances and image against each other
+    and against every number of the sidecar.
 
     Args:
         root: folder of the set, in any layout.
