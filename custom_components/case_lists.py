@@ -49,13 +49,14 @@ def parse_lists(lists: str | Sequence[str], key: str) -> list[CaseList]:
         rest, star, count = entry.rpartition("*")
         if star and not (count.strip().isdigit() and int(count) > 0):
             raise InputError(f"{key}: {entry} must end in a whole number of repeats after '*'.")
-        place, _, section = (rest if star else entry).strip().partition("#")
+        # MONAI's config parser writes every '#' of a config as '::'.
+        place, _, section = (rest if star else entry).strip().replace("::", "#").partition("#")
         parsed.append(CaseList(Path(place), section or "training", int(count) if star else 1))
     return parsed
 
 
 def read_lists(lists: str | Sequence[str], key: str) -> list[list[dict[str, Any]]]:
-    """The cases of each list of a mixture, once each: dictionaries as of :func:`~custom_components.datasets.list_cases`.
+    """The cases of each list of a mixture, once each, as :func:`~custom_components.datasets.list_cases` gives them.
 
     Each case tells its ``list`` (number from 0) and how often it counts (``repeats``), and a synthetic one (of a folder
     with a manifest) ``synthetic``. A synthetic case belongs to the patient of the scan that it was made from: that

@@ -26,7 +26,7 @@ class CyclicSampler(Sampler[int]):
         num_samples: samples in an epoch, of each process.
         places: the cases of one round by their index in the data; a case may come several times.
         seed: run seed.
-        num_replicas, rank: number of processes, and which this one is: process r takes every ``num_replicas``-th sample.
+        num_replicas, rank: number of processes, and which this one is; it takes every ``num_replicas``-th sample.
 
     Raises:
         InputError: for an epoch without samples.

@@ -19,6 +19,7 @@ from .evaluate_contrast import evaluate_contrast
 from .evaluate_masks import evaluate_masks
 from .evaluate_texture import evaluate_texture
 from .export_dicom import export_dicom
+from .export_nnunet import export_nnunet
 from .fit_presets import fit_presets
 from .fit_site_gaps import fit_site_gaps
 from .fit_sphere_radii import fit_sphere_radii
@@ -47,7 +48,7 @@ COMMANDS = {
     "evaluate_contrast": evaluate_contrast,
     "evaluate_masks": evaluate_masks,
     "evaluate_texture": evaluate_texture,
-    "export": {"dicom": export_dicom},
+    "export": {"dicom": export_dicom, "nnunet": export_nnunet},
     "fit_presets": fit_presets,
     "fit_site_gaps": fit_site_gaps,
     "fit_sphere_radii": fit_sphere_radii,

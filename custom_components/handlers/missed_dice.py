@@ -18,7 +18,8 @@ class MissedDice(MeanDice):
     Args:
         num_classes: with the background.
 
-    The evaluator's output holds ``pred``, logits (N, num_classes, X, Y, Z), and ``label``, class numbers (N, 1, X, Y, Z).
+    The evaluator's output holds ``pred``, logits (N, num_classes, X, Y, Z), and ``label``, numbers of classes
+    (N, 1, X, Y, Z).
     """
 
     def __init__(self, num_classes: int) -> None:

@@ -16,11 +16,9 @@ def dice(predicted: np.ndarray, reference: np.ndarray) -> float:
 
     NaN where both are empty: such a case says nothing. 0 where one of them is.
     """
-    return (
-        float(compute_dice(*_batches(predicted, reference), include_background=True, ignore_empty=False))
-        if (predicted.any() or reference.any())
-        else float("nan")
-    )
+    if not (predicted.any() or reference.any()):
+        return float("nan")
+    return float(compute_dice(*_batches(predicted, reference), include_background=True, ignore_empty=False))
 
 
 def surface_dice(
