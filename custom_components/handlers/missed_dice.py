@@ -23,7 +23,9 @@ class MissedDice(MeanDice):
     """
 
     def __init__(self, num_classes: int) -> None:
-        super().__init__(include_background=False, num_classes=num_classes, output_transform=_class_numbers)
+        super().__init__(
+            include_background=False, num_classes=num_classes, output_transform=_class_numbers, save_details=False
+        )
 
     def compute(self) -> float:
         return 1.0 - float(super().compute())

@@ -41,7 +41,7 @@ class SegmentationEvaluation:
         nsd_tolerance_mm: of the surface Dice; None: the voxel size within the slices, of each case.
         overwrite: replace an earlier evaluation.
 
-    The batch holds ``image``, and ``case``, ``patient`` and the path of the ``label`` as text.
+    The batch holds ``image``, and as text ``case``, ``patient`` and ``reference``, the label map's path.
 
     Raises:
         InputError: for a tolerance below 0.
@@ -84,7 +84,7 @@ class SegmentationEvaluation:
         for i, case in enumerate(batch["case"]):
             found = self.postprocessing({"image": batch["image"][i], "pred": predictions[i]})["pred"]
             predicted = np.asarray(found)[0]
-            path = str(batch["label"][i])
+            path = str(batch["reference"][i])
             reference = read_nifti(Path(path), "label")
             image = str(batch["image"][i].meta["filename_or_obj"])
             check_same_grid(reference, read_scan(image), "label")
