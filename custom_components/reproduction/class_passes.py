@@ -8,13 +8,13 @@ set itself: ``FOLDER/set/datalist.json`` and its label maps.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..datasets import list_cases
 from ..errors import install_excepthook
 from ..preparation import write_json
 from ..synthesis.records import read_manifest
@@ -31,11 +31,11 @@ def list_pass(folder: Path, number: int, source: Path, labels: Sequence[int], ma
     Args:
         folder: of the cell.
         number: of the pass, from 0; as many as there are ``labels``: all are done.
-        source: datalist of the scans, whose label maps show the anatomy.
+        source: data set of the scans, whose label maps show the anatomy.
         labels: of the classes, in the order of their passes.
         masks: a set painted into the same scans, whose lesions are to be painted; those of ``source`` without it.
     """
-    cases = json.loads(source.read_text())
+    cases = list_cases(source)
     if masks is not None:
         cases = _lesions_of(masks, cases, folder / "labels", labels)
     for earlier in range(number):

@@ -41,8 +41,8 @@ class Fold:
     organs: Path | None = None
 
     def path(self, part: str) -> Path:
-        """The datalist of ``train``, ``val``, ``test`` or ``normal``."""
-        return self.folder / f"{part}.json"
+        """The data set of ``train``, ``val``, ``test`` or ``normal``: a folder with a datalist."""
+        return self.folder / part
 
 
 def deal_folds(
@@ -105,7 +105,7 @@ def write_folds(
 
     Args:
         data: folder with ``Pathological`` and ``Normal``, as ``lefusion prepare lidc`` and ``emidec`` write them.
-        folder: gets ``<fold>/<part>.json``.
+        folder: gets ``<fold>/<part>/datalist.json``.
         labels: lesions of the label maps.
         organ: folder of organ masks beside the normal images, where there is one.
         normals: whether normal cases are needed.
@@ -128,7 +128,7 @@ def write_folds(
         for part, cases in parts.items():
             if part == "normal" and not normal:
                 continue
-            _write_or_check(fold.path(part), [_absolute(case) for case in cases], data)
+            _write_or_check(fold.path(part) / "datalist.json", [_absolute(case) for case in cases], data)
         found.append(fold)
     return found
 

@@ -52,7 +52,7 @@ class Plan:
 
     def cases(self, fold: Fold, part: str) -> list[dict[str, Any]]:
         """Of a fold's datalist."""
-        return json.loads(fold.path(part).read_text())
+        return json.loads((fold.path(part) / "datalist.json").read_text())
 
     def method(self, name: str) -> Method:
         """A method by name."""
