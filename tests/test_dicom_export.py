@@ -23,7 +23,7 @@ from pydicom.uid import (
 from custom_components.dicom_export import export_case, find_source
 from custom_components.errors import InputError
 from custom_components.files import file_hash
-from custom_components.synthesis.records import read_manifest
+from custom_components.synthesis.records import read_manifest, write_manifest
 from custom_components.volumes import read_scan
 
 
@@ -243,6 +243,15 @@ def test_changed_source_and_changed_background_are_refused(tmp_path):
         export(root, source, tmp_path / "out")
     (source / "900.dcm").unlink()
     with pytest.raises(InputError, match="has changed since"):
+        export(root, source, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_generated_background_is_not_exported(tmp_path):
+    source = write_series(tmp_path / "in" / "a")
+    root = paint_set(tmp_path / "set", [source])
+    write_manifest(root, [{**record, "background": "generated"} for record in read_manifest(root)])
+    with pytest.raises(InputError, match="its background is generated"):
         export(root, source, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

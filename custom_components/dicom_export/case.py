@@ -71,9 +71,11 @@ def export_case(
         created: when the set was made (ISO 8601).
 
     Raises:
-        InputError: where the source has changed, is no series of single grey-scale slices on a regular grid, or does
-            not fit the case's files.
+        InputError: where the background is generated, or the source has changed, is no series of single grey-scale
+            slices on a regular grid, or does not fit the case's files.
     """
+    if record.get("background", "scan") != "scan":
+        raise InputError("its background is generated: only lesions painted into the scan's own are exported.")
     if file_hash(source) != record["source_sha256"]:
         raise InputError(f"its source {source} has changed since the case was made.")
     paths = {role: root / record["files"][role] for role in ("image", "instances", "label", "sidecar")}

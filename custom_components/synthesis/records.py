@@ -39,9 +39,10 @@ def record_of(sidecar: Mapping[str, Any], path: str | Path, root: str | Path) ->
 
     Returns:
         ``case``, ``scan``, ``source`` (relative to the input), ``source_sha256``, ``background`` where it is not the
-        scan's, ``files`` (role -> path relative to the root, the sidecar's among them), ``sha256`` (role -> hash of every file but the sidecar) and ``lesions``:
-        of each, number, class, centre (RAS+ mm), radius (mm), volume (mm3), texture, seed and the distance between
-        its requested and achieved histogram (None where no texture was asked for).
+        scan's, ``files`` (role -> path relative to the root, the sidecar's among them), ``sha256`` (role -> hash of
+        every file but the sidecar) and ``lesions``: of each, number, class, centre (RAS+ mm), radius (mm), volume
+        (mm3), texture, seed and the distance between its requested and achieved histogram (None where no texture was
+        asked for).
 
     Raises:
         InputError: where the sidecar lacks one of these.
