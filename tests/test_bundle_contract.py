@@ -26,7 +26,14 @@ from thick_stacks import affine_of, ring, signal
 MAX_BYTES = 25 * 2**20
 MAX_SAMPLE_BYTES = 3 * 2**20
 WORKFLOWS = (["train"], ["inference"], ["train", "evaluate"])
-METHODS = dict.fromkeys(("no_histogram", "repaint", "cond_diffusion", "hand_crafted_texture"), WORKFLOWS)
+METHODS = {
+    **dict.fromkeys(
+        ("no_histogram", "repaint", "cond_diffusion", "hand_crafted_texture", "latent_diffusion"), WORKFLOWS
+    ),
+    "latent_diffusion_cpu": tuple([*base, "latent_diffusion"] for base in WORKFLOWS),
+    "autoencoder": (["train"],),
+    "autoencoder_cpu": (["train", "autoencoder"],),
+}
 # Keys that MONAI itself looks for.
 MONAI_KEYS = {"imports", "initialize", "run", "finalize", "bundle_root", "device", "dataset_dir", "network_def"}
 # What training and inference each have in their own way; all else that both have must be the same.
@@ -365,9 +372,11 @@ def unused(name: str, configs: list[str], keys: set[str]) -> set[str]:
 
 @pytest.mark.parametrize(("name", "overlay"), every(lambda name: list(FACTS[name].overlays)))
 def test_overlay_only_changes_what_is_there(name, overlay):
-    """A key that all configs below an overlay lack would be accepted by MONAI and do nothing."""
+    """A key that all configs below lack, and the overlay itself does not use, MONAI would accept to no effect."""
     bases = FACTS[name].overlays[overlay]
-    assert keys_of(name, overlay) - MONAI_KEYS - set().union(*(read(name, *base) for base in bases)) == set()
+    new = keys_of(name, overlay) - MONAI_KEYS - set().union(*(read(name, *base) for base in bases))
+    text = (configs_of(name) / f"{overlay}.json").read_text()
+    assert {key for key in new if f"@{key}" not in text} == set()
 
 
 @pytest.mark.parametrize(("name", "overlay"), every(lambda name: list(FACTS[name].overlays)))
