@@ -175,6 +175,7 @@ class SegmentationEvaluation:
             shape = (len(self.labels.classes), *scan.stored.shape)
             masks = np.unpackbits(packed, count=int(np.prod(shape))).reshape(shape)
             name = next(row["case"] for row in self.rows if row["number"] == order[place])
+            true = _own_classes(reference.values(), self.labels)
             views.append(
                 SegmentationView(
                     f"{word}: Dice {scores[order[place]]:.2f}\n{name}",
@@ -182,7 +183,8 @@ class SegmentationEvaluation:
                     scan.affine,
                     (masks * self._values()).sum(axis=0).astype(np.uint8),
                     self.labels.classes,
-                    _own_classes(reference.values(), self.labels),
+                    true,
+                    focus=true > 0 if true.any() else None,
                 )
             )
         return views
