@@ -89,10 +89,8 @@ def test_the_experiment_is_told_by_the_labels(tmp_path):
     write_lesions(tmp_path / "lung" / "Pathological", ["a"], [0])
     assert find_experiment(tmp_path / "heart").name == "emidec"
     assert find_experiment(tmp_path / "lung").name == "lidc"
-    write_json(
-        tmp_path / "strange" / "Pathological" / "datalist.json",
-        [save_heart(tmp_path / "strange" / "Pathological", "x", np.where(ring() == 4, 9, ring()).astype(np.uint8))],
-    )
+    strange = tmp_path / "strange" / "Pathological"
+    write_json(strange / "datalist.json", [save_heart(strange, "x", ring(core=False))])
     with pytest.raises(InputError, match="pass --dataset"):
         find_experiment(tmp_path / "strange")
 

@@ -53,6 +53,8 @@ class Cell:
         read: how its result is read: a name that :func:`~.results.read_result` knows.
         like: cells of which this is the same cost as much for each unit.
         units: how much is to be done: optimiser steps of a training, cases of a set.
+        effort: kind of training and number of its steps that cost about as much as the cell; None where nothing is
+            known to.
     """
 
     id: str
@@ -62,6 +64,7 @@ class Cell:
     read: str = "nothing"
     like: str = ""
     units: float = 1.0
+    effort: tuple[str, float] | None = None
 
     @property
     def kind(self) -> str:

@@ -41,6 +41,11 @@ class Costs:
         if cell.like in self.measured:
             unit, start = self.measured[cell.like]
             return unit * cell.units + start
+        if cell.effort is not None:
+            kind, steps = cell.effort
+            unit, start = self.measured.get(kind, (self.per_unit.get(kind), 0.0))
+            if unit is not None:
+                return unit * steps + start
         near = [value for kind, value in self.per_unit.items() if kind.split("/")[:2] == cell.like.split("/")[:2]]
         return float(np.mean(near)) * cell.units if near else None
 

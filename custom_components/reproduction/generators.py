@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from monai.bundle import ConfigParser
+
+from ..bundle_configs import bundle_root, config_files
+from ..schedules import resampling_walk
 from .budgets import Stage, training_length
 from .cells import Cell, Step
 from .commands import fit_presets, train
 from .folds import Fold
 from .plan import Plan
 
-__all__ = ["GENERATOR_SEED", "generator_cell", "painting_keys", "painting_overlays", "trained_weights"]
+__all__ = [
+    "GENERATOR_SEED",
+    "generator_cell",
+    "painting_effort",
+    "painting_keys",
+    "painting_overlays",
+    "trained_weights",
+]
 
 GENERATOR_SEED = 0
+FORWARD_SHARE = 1 / 3  # of a training step
 
 
 def generator_cell(plan: Plan, fold: Fold, name: str) -> Cell | None:
@@ -92,3 +106,30 @@ def painting_keys(plan: Plan, fold: Fold, name: str, number: int) -> dict[str, A
     weights = trained_weights(plan, fold, name, number)
     network = plan.network_keys(name) if weights is not None else {}
     return {"weights": weights, **network, **stage.keys}
+
+
+def painting_effort(plan: Plan, name: str) -> float:
+    """How many steps of a method's training cost as much as painting a lesion; 0 where it has no network.
+
+    A step of the training runs the network forwards and backwards, which costs about as much as three times forwards,
+    on a batch of its crops; painting runs it forwards on one crop at each step of the reverse process.
+    """
+    method, experiment, total = plan.method(name), plan.experiment, 0.0
+    for number, part in enumerate(method.passes):
+        if not part.trained:
+            continue
+        training, painting = (plan.budget.stage(experiment.name, stage, name) for stage in ("generator", "painting"))
+        learnt = _values(plan, "training", (*training.config, *part.config), training.keys)
+        painted = _values(plan, "inference", painting_overlays(plan, name, number), painting.keys)
+        steps = len(resampling_walk(*(painted[key] for key in ("num_inference_steps", "jump_length", "jump_n_sample"))))
+        crop = learnt.get("crop_size") or learnt["spatial_size"]
+        larger = math.prod(painted["spatial_size"]) / math.prod(crop)
+        total += FORWARD_SHARE * steps * larger / learnt["batch_size"]
+    return total
+
+
+def _values(plan: Plan, workflow: str, overlays: tuple[str, ...], keys: Mapping[str, Any]) -> dict[str, Any]:
+    """A config's plain values."""
+    parser = ConfigParser()
+    parser.read_config(config_files(bundle_root(plan.experiment.bundle), workflow, list(overlays)))
+    return {**parser.get(), **keys}

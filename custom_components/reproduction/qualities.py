@@ -10,7 +10,7 @@ from .folds import Fold
 from .generators import generator_cell, painting_keys, painting_overlays
 from .paper import SetName
 from .plan import Plan
-from .sets import paint_steps
+from .sets import lesion_effort, paint_steps
 
 __all__ = ["quality_cell"]
 
@@ -43,4 +43,5 @@ def quality_cell(plan: Plan, fold: Fold, name: str) -> Cell:
     needs = () if generator is None else (generator.id,)
     about = plan.about(fold, method=name, seed=fold.number)
     like = f"quality/{plan.experiment.name}/{name}"
-    return Cell(id_, tuple(steps), needs, about, "quality", like, fold.counts["test"])
+    effort = lesion_effort(plan, name, 2 * fold.counts["test"])
+    return Cell(id_, tuple(steps), needs, about, "quality", like, fold.counts["test"], effort)

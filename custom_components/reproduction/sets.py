@@ -8,11 +8,11 @@ from typing import Any
 from .cells import Cell, Step
 from .commands import synthesize
 from .folds import Fold
-from .generators import generator_cell, painting_keys, painting_overlays
+from .generators import generator_cell, painting_effort, painting_keys, painting_overlays
 from .paper import SetName
 from .plan import Plan
 
-__all__ = ["paint_steps", "set_cell", "set_folder"]
+__all__ = ["lesion_effort", "paint_steps", "set_cell", "set_folder"]
 
 COPY_PASTE = "copy_paste"  # the one method that copies intensities and paints nothing
 MASKS_OF = "hand_crafted"  # needs no training: from its sets come the masks of methods that paint class by class
@@ -32,7 +32,14 @@ def set_cell(plan: Plan, fold: Fold, name: SetName) -> Cell:
     cases = fold.counts[part] * _cases_per_scan(plan, name)
     about = plan.about(fold, **name._asdict(), seed=fold.number, source=part, note=_note(name))
     steps = paint_steps(plan, fold, name, fold.path(part), plan.work / id_)
-    return Cell(id_, steps, needs, about, "set", f"set/{plan.experiment.name}/{name.method}", cases)
+    like = f"set/{plan.experiment.name}/{name.method}"
+    return Cell(id_, steps, needs, about, "set", like, cases, lesion_effort(plan, name.method, cases))
+
+
+def lesion_effort(plan: Plan, method: str, lesions: int) -> tuple[str, float] | None:
+    """See :attr:`~.cells.Cell.effort`: of painting so many lesions."""
+    each = 0.0 if method == COPY_PASTE else painting_effort(plan, method)
+    return (f"generator/{plan.experiment.name}/{method}", lesions * each) if each else None
 
 
 def _needs(plan: Plan, fold: Fold, name: SetName) -> tuple[str, ...]:
