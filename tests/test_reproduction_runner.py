@@ -136,6 +136,24 @@ def test_a_training_goes_on_from_its_checkpoint(command, tmp_path):
     assert not latest.exists(), "of no more use"
 
 
+def test_what_another_command_has_begun_is_removed(command, tmp_path):
+    mark, output = tmp_path / "mark", tmp_path / "set/a" / "set"
+    mark.touch()
+    output.mkdir(parents=True)
+    (output / "half").touch()
+
+    def made(word: str) -> list[Cell]:
+        step = Step("step_0", (str(tmp_path / "set/a/0"), f"fail:{mark}", word), "counting", output=output)
+        return [Cell("set/a", (step,))]
+
+    assert "set/a" in run_cells(made("old"), tmp_path, progress=False)
+    assert "set/a" in run_cells(made("old"), tmp_path, progress=False)
+    assert (output / "half").exists(), "the same command goes on from it"
+    mark.unlink()
+    assert run_cells(made("new"), tmp_path, progress=False) == {}
+    assert not output.exists()
+
+
 def test_two_processes_do_not_work_in_one_folder(tmp_path):
     with lock_folder(tmp_path), pytest.raises(InputError, match="still at work"), lock_folder(tmp_path):
         pass

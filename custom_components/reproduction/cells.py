@@ -25,6 +25,7 @@ class Step:
         module: what Python runs; the ``lefusion`` command by default.
         checkpoint: a training's latest checkpoint: where it exists, the training goes on from it.
         needs: without this file there is nothing to do.
+        output: folder that it alone writes; what another command has left there is removed.
         accepted: exit codes with which it has done its work.
     """
 
@@ -33,6 +34,7 @@ class Step:
     module: str = COMMANDS
     checkpoint: Path | None = None
     needs: Path | None = None
+    output: Path | None = None
     accepted: tuple[int, ...] = (0,)
 
     @property

@@ -77,7 +77,7 @@ def _training(
     given = {**whole, "seed": GENERATOR_SEED, **keys, **stage.keys}
     command = train(plan.experiment.bundle, overlays, dataset, output, given)
     latest = output / "checkpoints" / "checkpoint_latest.pt"
-    return Step(f"{stage_name}_{output.name}", command, checkpoint=latest), length.steps
+    return Step(f"{stage_name}_{output.name}", command, checkpoint=latest, output=output), length.steps
 
 
 def _run_name(plan: Plan, name: str, number: int, stage: str = "generator") -> str:

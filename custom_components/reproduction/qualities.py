@@ -30,7 +30,7 @@ def quality_cell(plan: Plan, fold: Fold, name: str) -> Cell:
         overlays, keys = painting_overlays(plan, name, number), painting_keys(plan, fold, name, number)
         keys |= {"val_patients": "None"} if plan.experiment.joint else {}
         command = evaluate_texture(bundle, overlays, test, folder / f"evaluation{suffix}", keys)
-        steps.append(Step(f"evaluate{suffix}", command))
+        steps.append(Step(f"evaluate{suffix}", command, output=folder / f"evaluation{suffix}"))
     steps += paint_steps(plan, fold, SetName(name, "given", "P1"), test, folder)
     arguments = [str(fold.path("test")), str(folder / "set"), str(fold.path("train")), str(folder / "distances.json")]
     arguments += ["--classes", json.dumps(dict(plan.experiment.classes)), "--features", plan.features]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -69,6 +70,7 @@ def run_cells(
 def _run(cell: Cell, work: Path, threads: int, lock: int | None, made_by: str) -> None:
     """Runs the steps of a cell that are not done, and writes its result last."""
     folder = cell.folder(work)
+    _clear_changed(cell, folder)
     record = {
         "id": cell.id,
         "about": dict(cell.about),
@@ -90,6 +92,15 @@ def _run(cell: Cell, work: Path, threads: int, lock: int | None, made_by: str) -
         path.unlink()
     about = {"seconds": round(seconds, 1), "units": cell.units, "revision": made_by, "version": __version__}
     write_record(folder / "result.json", {**about, **result})
+
+
+def _clear_changed(cell: Cell, folder: Path) -> None:
+    """Removes what an earlier version of the code has begun by other commands: nothing could go on from it."""
+    path = folder / "cell.json"
+    earlier = json.loads(path.read_text())["commands"] if path.is_file() else {}
+    for step in cell.steps:
+        if step.output is not None and earlier.get(step.name, step.command) != step.command:
+            shutil.rmtree(step.output, ignore_errors=True)
 
 
 def _read_step(folder: Path, step: Step) -> dict[str, Any] | None:

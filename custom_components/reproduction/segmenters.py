@@ -32,8 +32,8 @@ def segmenter_cell(plan: Plan, fold: Fold, row: Row, segmenter: str, seed: int) 
     network = {key: value for key, value in stage.keys.items() if key.split("#")[0] in NETWORK_KEYS}
     measuring = evaluate_segmenter(BUNDLE, overlays, fold.path("test"), weights, folder / "evaluation", network)
     steps = (
-        Step("train", training, checkpoint=output / "checkpoints" / "checkpoint_latest.pt"),
-        Step("evaluate", measuring),
+        Step("train", training, checkpoint=output / "checkpoints" / "checkpoint_latest.pt", output=output),
+        Step("evaluate", measuring, output=folder / "evaluation"),
     )
     needs = tuple(plan.id("set", fold, str(name)) for name in row.sets)
     units = _steps(overlays, stage)

@@ -75,7 +75,7 @@ def paint_steps(plan: Plan, fold: Fold, name: SetName, source: Path, folder: Pat
     if len(passes) == 1:
         keys = {**_mask_keys(plan, fold, name), **_texture_keys(plan, fold, name), **_common(plan, fold, name, 0)}
         command = synthesize(plan.experiment.bundle, _overlays(plan, name, 0), source, folder / "set", keys)
-        return (Step("synthesize", command, accepted=(0, FAILED)),)
+        return (Step("synthesize", command, output=folder / "set", accepted=(0, FAILED)),)
     masks = None if name.masks == "given" else set_folder(plan, fold, name._replace(method=MASKS_OF))
     steps = []
     for number, part in enumerate(passes):
@@ -84,7 +84,8 @@ def paint_steps(plan: Plan, fold: Fold, name: SetName, source: Path, folder: Pat
         keys = {"set": "P'", "masks": "given", "texture": "none", **_common(plan, fold, name, number)}
         output = folder / f"pass_{number}"
         command = synthesize(plan.experiment.bundle, _overlays(plan, name, number), cases, output, keys)
-        steps.append(Step(f"synthesize_{part.lesion_class}", command, needs=cases, accepted=(0, FAILED)))
+        title = f"synthesize_{part.lesion_class}"
+        steps.append(Step(title, command, needs=cases, output=output, accepted=(0, FAILED)))
     return (*steps, _layers(plan, folder, len(passes), source, masks))
 
 
