@@ -55,7 +55,7 @@ def test_no_region_holds_what_is_excluded(tmp_path):
 
 def test_scans_without_room_or_lung_are_told_and_the_others_are_made(tmp_path, capsys):
     folder = save_chests(tmp_path / "in", "a")
-    save_nifti(folder / "noise.nii.gz", np.full((30, 30, 30), -700, np.int16), affine())
+    save_nifti(folder / "noise.nii.gz", np.full((30, 30, 30), 40, np.int16), affine())
     with pytest.raises(SystemExit) as stop:
         prepare_regions(str(folder), str(tmp_path / "out"), 2, size=SIZE)
     assert stop.value.code == 3 and "skipped noise" in capsys.readouterr().out

@@ -11,7 +11,7 @@ import pytest
 from matplotlib.image import imread
 from reproduction_plans import plan_of
 
-from custom_components.reproduction.entries import collect
+from custom_components.reproduction.entries import Entry, collect
 from custom_components.reproduction.grid import row_cells
 from custom_components.reproduction.paper import read_table
 from custom_components.reproduction.plots import save_plot
@@ -74,6 +74,23 @@ def test_csv_has_every_run(results):
     )
     assert [float(value) for value in first["values"].split()] == pytest.approx([100 * value for value in DICE])
     assert float(first["mean"]) == pytest.approx(75) and float(first["paper"]) == 78.26
+    single = rows[4]
+    assert (single["setting"], float(single["difference"]), single["difference_spread"]) == ("P+P'", 0.0, "")
+
+
+def test_differences_are_taken_run_by_run():
+    difference = Entry((3.0, None, 7.0)) - Entry((1.0, 2.0, 4.0))
+    assert difference.values == (2.0, 3.0)
+    assert difference.spread == pytest.approx(0.5**0.5)
+
+
+def test_rows_of_an_earlier_command_stay_in_the_table(tmp_path):
+    table = read_table("1", "lidc")
+    write_results(plan_of(tmp_path, folds=2, seeds=2), table)
+    later = collect(plan_of(tmp_path, folds=2, seeds=2, segmenters=["swinunetr"], methods=["copy_paste"]), table)
+    assert [row.label for row in later.rows] == ["Baseline", "Hand-Crafted (2023)", "Copy-Paste"]
+    assert [column.title for column in later.columns][:2] == ["nnU-Net Dice", "nnU-Net NSD"]
+    assert later.entries[0][0].mean == pytest.approx(75)
 
 
 def test_text_lines_up(results):

@@ -9,11 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from monai.bundle import ConfigParser
-
-from ..bundle_configs import bundle_root, config_files
 from ..datasets import split_by_patient
 from ..errors import InputError
+from .plain_values import plain_values
 
 __all__ = ["Budget", "Length", "Stage", "read_budget", "training_length"]
 
@@ -155,9 +153,7 @@ def training_length(
         cases: that it is given, dictionaries with ``patient``.
         val_fraction: share of the patients by which weights are chosen, at least one.
     """
-    parser = ConfigParser()
-    parser.read_config(config_files(bundle_root(bundle), "training", list(overlays)))
-    value = {key: stage.keys.get(key, parser.get(key)) for key in ("batch_size", "repeats")}
+    value = plain_values(bundle, "training", overlays, stage.keys)
     patients = len({case["patient"] for case in cases})
     fraction = max(1, round(val_fraction * patients)) / patients
     learnt = split_by_patient(list(cases), fraction, "training")

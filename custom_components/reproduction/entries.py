@@ -32,12 +32,21 @@ class Entry:
     """What was found for a row and column, as it is shown.
 
     Attributes:
-        values: of each run that has one, a run being a fold and, of segmenters, a seed.
-        planned: how many runs there are to be.
+        runs: the value of each run that there is to be, a run being a fold and, of segmenters, a seed; None where it
+            has none.
     """
 
-    values: tuple[float, ...]
-    planned: int
+    runs: tuple[float | None, ...]
+
+    @property
+    def values(self) -> tuple[float, ...]:
+        """Of the runs that have one."""
+        return tuple(value for value in self.runs if value is not None)
+
+    @property
+    def planned(self) -> int:
+        """How many runs there are to be."""
+        return len(self.runs)
 
     @property
     def mean(self) -> float | None:
@@ -48,6 +57,11 @@ class Entry:
     def spread(self) -> float | None:
         """Standard deviation (n - 1) over the runs; None with fewer than two."""
         return float(np.std(self.values, ddof=1)) if len(self.values) > 1 else None
+
+    def __sub__(self, other: Entry) -> Entry:
+        """Run by run, the difference of two entries: of the same fold and seed, it varies less than either."""
+        pairs = zip(self.runs, other.runs, strict=True)
+        return Entry(tuple(None if None in pair else pair[0] - pair[1] for pair in pairs))
 
 
 @dataclass(frozen=True)
@@ -73,22 +87,29 @@ class TableResults:
 
 
 def collect(plan: Plan, table: PaperTable) -> TableResults:
-    """Reads the results of all cells of a table that are complete."""
-    rows = chosen_rows(table, plan.methods)
-    columns = [one for one in table.columns if one.segmenter is None or one.segmenter in plan.segmenters]
-    entries = []
-    for row in rows:
-        line = []
-        for column in columns:
-            found = [cell.result(plan.work) for cell in row_cells(plan, table, row, column.segmenter)]
-            values = [
-                result["measures"][column.measure] * column.scale
-                for result in found
-                if result is not None and result["measures"].get(column.measure) is not None
-            ]
-            line.append(Entry(tuple(values), len(found)))
-        entries.append(line)
-    return TableResults(table, columns, rows, entries, _notes(plan, table, rows))
+    """Reads the results of all cells of a table that are complete.
+
+    Besides the plan's rows and segmenters, the table shows those of which an earlier command has results.
+    """
+    chosen = chosen_rows(table, plan.methods)
+    lines = {row: [_entry(plan, table, row, column) for column in table.columns] for row in table.rows}
+    rows = [row for row in table.rows if row in chosen or any(entry.values for entry in lines[row])]
+    shown = [
+        place
+        for place, column in enumerate(table.columns)
+        if column.segmenter in (None, *plan.segmenters) or any(lines[row][place].values for row in rows)
+    ]
+    entries = [[lines[row][place] for place in shown] for row in rows]
+    return TableResults(table, [table.columns[place] for place in shown], rows, entries, _notes(plan, table, rows))
+
+
+def _entry(plan: Plan, table: PaperTable, row: Row, column: Column) -> Entry:
+    runs: list[float | None] = []
+    for cell in row_cells(plan, table, row, column.segmenter):
+        result = cell.result(plan.work)
+        value = None if result is None else result["measures"].get(column.measure)
+        runs.append(None if value is None else value * column.scale)
+    return Entry(tuple(runs))
 
 
 def _notes(plan: Plan, table: PaperTable, rows: Sequence[Row]) -> list[str]:
@@ -110,6 +131,10 @@ def _notes(plan: Plan, table: PaperTable, rows: Sequence[Row]) -> list[str]:
             "DiffMask draws with the weights shipped with the mask bundle, which were trained on public lesion masks; "
             "masks of held-out cases, though no image of them, may be among these."
         )
+    if any(column.measure.endswith("/nsd") for column in table.columns):
+        notes.append("NSD is measured at the segmentation bundle's nsd_tolerance_mm; the paper does not tell its own.")
+    if any("hand_crafted" in row.methods for row in rows):
+        notes.append("Hand-Crafted draws its grey levels from ranges shipped with the bundle, not fitted on the fold.")
     if table.kind == "quality":
         notes.append(QUALITY_NOTES[table.name])
     notes += [f"{row.label}, {row.setting or table.name}: {row.note}." for row in rows if row.note]

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from monai.bundle import ConfigParser
-
-from ..bundle_configs import bundle_root, config_files
 from ..schedules import resampling_walk
 from .budgets import Stage, training_length
 from .cells import Cell, Step
 from .commands import fit_presets, train
 from .folds import Fold
+from .plain_values import plain_values
 from .plan import Plan
 
 __all__ = [
@@ -119,17 +116,11 @@ def painting_effort(plan: Plan, name: str) -> float:
         if not part.trained:
             continue
         training, painting = (plan.budget.stage(experiment.name, stage, name) for stage in ("generator", "painting"))
-        learnt = _values(plan, "training", (*training.config, *part.config), training.keys)
-        painted = _values(plan, "inference", painting_overlays(plan, name, number), painting.keys)
+        overlays = painting_overlays(plan, name, number)
+        learnt = plain_values(experiment.bundle, "training", (*training.config, *part.config), training.keys)
+        painted = plain_values(experiment.bundle, "inference", overlays, painting.keys)
         steps = len(resampling_walk(*(painted[key] for key in ("num_inference_steps", "jump_length", "jump_n_sample"))))
         crop = learnt.get("crop_size") or learnt["spatial_size"]
         larger = math.prod(painted["spatial_size"]) / math.prod(crop)
         total += FORWARD_SHARE * steps * larger / learnt["batch_size"]
     return total
-
-
-def _values(plan: Plan, workflow: str, overlays: tuple[str, ...], keys: Mapping[str, Any]) -> dict[str, Any]:
-    """A config's plain values."""
-    parser = ConfigParser()
-    parser.read_config(config_files(bundle_root(plan.experiment.bundle), workflow, list(overlays)))
-    return {**parser.get(), **keys}

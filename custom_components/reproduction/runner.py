@@ -57,12 +57,12 @@ def run_cells(
             if broken is not None:
                 failures[cell.id] = f"it needs {broken}"
                 bar.write(f"{cell.id} is passed over: {failures[cell.id]}", file=sys.stderr)
-                continue
-            try:
-                _run(cell, work, threads, lock, made_by)
-            except InputError as error:
-                failures[cell.id] = str(error)
-                bar.write(f"{cell.id} failed: {error}", file=sys.stderr)
+            else:
+                try:
+                    _run(cell, work, threads, lock, made_by)
+                except InputError as error:
+                    failures[cell.id] = str(error)
+                    bar.write(f"{cell.id} failed: {error}", file=sys.stderr)
             bar.update()
     return failures
 

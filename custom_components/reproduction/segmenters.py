@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from monai.bundle import ConfigParser
-
-from ..bundle_configs import bundle_root, config_files
 from .budgets import Stage
 from .cells import Cell, Step
 from .commands import evaluate_segmenter, train_segmenter
 from .folds import Fold
 from .paper import Row
+from .plain_values import plain_values
 from .plan import Plan
 from .sets import set_folder
 
@@ -44,7 +42,5 @@ def segmenter_cell(plan: Plan, fold: Fold, row: Row, segmenter: str, seed: int) 
 
 def _steps(overlays: tuple[str, ...], stage: Stage) -> int:
     """Optimiser steps of a training: the same for every setting, however many cases it mixes."""
-    parser = ConfigParser()
-    parser.read_config(config_files(bundle_root(BUNDLE), "training", list(overlays)))
-    epochs, steps = (int(stage.keys.get(key, parser.get(key))) for key in ("max_epochs", "steps_per_epoch"))
-    return epochs * steps
+    values = plain_values(BUNDLE, "training", overlays, stage.keys)
+    return int(values["max_epochs"]) * int(values["steps_per_epoch"])

@@ -90,15 +90,20 @@ def _aligned(parts: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def as_csv(results: TableResults) -> str:
-    """One line for each entry: numbers as they are, with every run."""
+    """One line for each entry: numbers as they are, with every run.
+
+    ``difference`` is that to the first row, the baseline of a segmentation table, run by run.
+    """
     stream = io.StringIO()
     names = ("table", "dataset", "group", "method", "setting", "measure", "unit", "mean", "spread", "runs", "planned")
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow([*names, "paper_measure", "paper", "values"])
+    writer.writerow([*names, "difference", "difference_spread", "paper_measure", "paper", "values"])
+    baseline = results.entries[0] if results.table.kind == "segmentation" else [None] * len(results.columns)
     for row, entries in zip(results.rows, results.entries, strict=True):
-        for column, entry in zip(results.columns, entries, strict=True):
+        for column, entry, first in zip(results.columns, entries, baseline, strict=True):
             about = [results.table.name, results.table.dataset, row.group or "", row.label, row.setting or ""]
             found = [entry.mean, entry.spread, len(entry.values), entry.planned]
+            found += [None, None] if first is None else [(entry - first).mean, (entry - first).spread]
             values = " ".join(repr(value) for value in entry.values)
             writer.writerow(
                 [*about, column.title, column.unit, *found, column.paper_title, results.paper(row, column), values]
