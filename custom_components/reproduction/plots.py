@@ -11,12 +11,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from .entries import TableResults
-from .paper import Column
+from .paper import Column, Row
 from .tables import number_words, title_of
 
 __all__ = ["save_plot"]
 
 ACROSS = 2
+MASKS = {"handcrafted": "drawn", "copy": "copied"}
 OURS, PAPER = "#1f6f8b", "#c9c9c9"
 
 
@@ -28,7 +29,7 @@ def save_plot(results: TableResults, path: str | Path) -> None:
     rows, count = results.rows, len(results.columns)
     across = min(ACROSS, count)
     down = math.ceil(count / across)
-    labels = [f"{row.label.replace(' (Ours)', '')}{f', {row.setting}' if row.setting else ''}" for row in rows]
+    labels = [_label(row) for row in rows]
     size = (3.6 + 3.8 * across, down * (0.9 + 0.36 * len(rows)) + 0.6)
     figure = Figure(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)
@@ -39,11 +40,21 @@ def save_plot(results: TableResults, path: str | Path) -> None:
             _draw_column(axis, results, number)
         else:
             axis.set_visible(False)
-    axes[0].set_yticks(np.arange(len(rows)), labels, fontsize=8)
-    axes[0].set_ylim(len(rows) - 0.4, -0.6)
+    for axis in axes[::across]:
+        axis.set_yticks(np.arange(len(rows)), labels, fontsize=8)
+    axes[0].set_ylim(len(rows) - 0.4, -0.6)  # shared by all
     if any(_same(column) for column in results.columns):
         figure.legend(*axes[0].get_legend_handles_labels(), fontsize=8, loc="outside lower center", ncols=2)
     figure.savefig(path, dpi=130)
+
+
+def _label(row: Row) -> str:
+    """A row's method and setting, and where the masks of its sets come from."""
+    method = row.label.replace(" (Ours)", "")
+    if row.setting is None:
+        return method
+    masks = {MASKS[name.masks] for name in row.sets if name.masks in MASKS}
+    return f"{method}, {row.setting}{f' ({masks.pop()} masks)' if masks else ''}"
 
 
 def _same(column: Column) -> bool:

@@ -18,13 +18,13 @@ def entry_words(entry: Entry) -> str:
     runs = str(len(entry.values)) if len(entry.values) == entry.planned else f"{len(entry.values)} of {entry.planned}"
     if entry.mean is None:
         return EMPTY if not entry.planned else f"{EMPTY} ({runs})"
-    spread = "" if entry.spread is None else f" ± {number_words(entry.spread)}"
+    spread = "" if entry.spread is None else f" ± {number_words(entry.spread, abs(entry.mean))}"
     return f"{number_words(entry.mean)}{spread} ({runs})"
 
 
-def number_words(value: float) -> str:
-    """Two decimals, more where the number is small."""
-    return f"{value:.2f}" if abs(value) >= 1 or value == 0 else f"{value:.3g}"
+def number_words(value: float, size: float | None = None) -> str:
+    """Two decimals, more where the number (or the one of that size that it belongs to) is small."""
+    return f"{value:.2f}" if (abs(value) if size is None else size) >= 1 or value == 0 else f"{value:.3g}"
 
 
 def _cells(results: TableResults) -> tuple[list[str], list[tuple[str | None, list[str]]]]:
