@@ -37,6 +37,7 @@ def reproduce(
     folds: int = 1,
     budget: str = "paper",
     methods: Any = None,
+    settings: Any = None,
     segmenters: Any = ("dynunet", "swinunetr"),
     dataset: str | None = None,
     features: str = "lesion",
@@ -61,6 +62,7 @@ def reproduce(
         budget: paper (GPUs), small (hours to days of one CPU core), tiny (a try-out whose numbers mean nothing), or a
             JSON file of the same form.
         methods: of the table, such as lefusion_h,copy_paste; all by default.
+        settings: rows of the table, named as their folders: P, P+lefusion_h-given-P1, ... (the method in A2 to A4).
         segmenters: dynunet (nnU-Net's architecture), swinunetr.
         dataset: lidc or emidec; by default told by the labels of DATA.
         features: by which sets are compared in A3 and A4: lesion, a TorchScript file or package.module:callable.
@@ -82,12 +84,12 @@ def reproduce(
     for name in names:
         chosen.segmenter(experiment.name, name)
     check_options(work_, experiment.name, options)
-    methods = None if methods is None else _words(methods)
+    methods, settings = (None if given is None else _words(given) for given in (methods, settings))
 
     def plan_in(folder: Path) -> Plan:
         labels, normals = LesionLabels(experiment.classes), paper.kind == "segmentation"
         dealt = write_folds(data_, folder, labels, folds, chosen.val_fraction, experiment.organ, normals)
-        return Plan(work_, experiment, chosen, dealt, seeds, names, methods, threads, str(features))
+        return Plan(work_, experiment, chosen, dealt, seeds, names, methods, settings, threads, str(features))
 
     if dry:  # leaves nothing behind
         with tempfile.TemporaryDirectory() as folder:
@@ -125,7 +127,7 @@ def _words(value: Any) -> list[str]:
     if isinstance(value, str):
         value = value.strip("[]() ").split(",")
     if not isinstance(value, Sequence) or not value:
-        raise InputError(f"methods and segmenters are names with commas between them, got {value!r}.")
+        raise InputError(f"methods, settings and segmenters are names with commas between them, got {value!r}.")
     return list(dict.fromkeys(str(part).strip(" '\"") for part in value if str(part).strip()))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -165,6 +166,19 @@ def test_only_what_the_methods_take_part_in_is_made(tmp_path):
     assert len(cells) == 1 + 2 * 2
     with pytest.raises(InputError, match="got 'magic'"):
         list_cells(plan_of(tmp_path, methods=["magic"]), read_table("1", "lidc"))
+
+
+def test_settings_can_be_chosen_by_the_names_of_their_folders(tmp_path):
+    plan = replace(plan_of(tmp_path), settings=["P+lefusion_h-given-P1+lefusion_h-diffmask-N2"])
+    ids = [cell.id for cell in list_cells(plan, read_table("1", "lidc"))]
+    assert sum(id_.startswith("segmenter") for id_ in ids) == 2
+    assert {id_ for id_ in ids if not id_.startswith("segmenter")} == {
+        "generator/lidc/0/lefusion_h",
+        "set/lidc/0/lefusion_h-given-P1",
+        "set/lidc/0/lefusion_h-diffmask-N2",
+    }
+    with pytest.raises(InputError, match="settings of table 1 are P, "):
+        list_cells(replace(plan, settings=["P+everything"]), read_table("1", "lidc"))
 
 
 def test_autoencoders_are_trained_before_what_works_in_their_latent_space(tmp_path):

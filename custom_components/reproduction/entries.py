@@ -91,7 +91,7 @@ def collect(plan: Plan, table: PaperTable) -> TableResults:
 
     Besides the plan's rows and segmenters, the table shows those of which an earlier command has results.
     """
-    chosen = chosen_rows(table, plan.methods)
+    chosen = chosen_rows(plan, table)
     lines = {row: [_entry(plan, table, row, column) for column in table.columns] for row in table.rows}
     rows = [row for row in table.rows if row in chosen or any(entry.values for entry in lines[row])]
     shown = [

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from ..errors import InputError
 from .cells import Cell
 from .generators import generator_cell
@@ -16,17 +14,22 @@ from .sets import MASKS_OF, set_cell
 __all__ = ["chosen_rows", "list_cells", "row_cells"]
 
 
-def chosen_rows(table: PaperTable, methods: Sequence[str] | None) -> list[Row]:
-    """The rows that the methods take part in, and the baseline.
+def chosen_rows(plan: Plan, table: PaperTable) -> list[Row]:
+    """The rows that the plan's methods take part in, and the baseline; of these, those of its settings.
 
     Raises:
-        InputError: for a method that the table does not have.
+        InputError: for a method or a setting that the table does not have.
     """
-    known = sorted({name for row in table.rows for name in row.methods})
-    for name in methods or ():
-        if name not in known:
-            raise InputError(f"methods of table {table.name} are {', '.join(known)}, got {name!r}.")
-    return [row for row in table.rows if methods is None or row.methods <= set(methods)]
+    known = {
+        "methods": sorted({name for row in table.rows for name in row.methods}),
+        "settings": list(dict.fromkeys(row.key for row in table.rows)),
+    }
+    for key, given in (("methods", plan.methods), ("settings", plan.settings)):
+        for name in given or ():
+            if name not in known[key]:
+                raise InputError(f"{key} of table {table.name} are {', '.join(known[key])}, got {name!r}.")
+    rows = [row for row in table.rows if plan.methods is None or row.methods <= set(plan.methods)]
+    return [row for row in rows if plan.settings is None or row.key in plan.settings]
 
 
 def row_cells(plan: Plan, table: PaperTable, row: Row, segmenter: str | None) -> list[Cell]:
@@ -37,14 +40,14 @@ def row_cells(plan: Plan, table: PaperTable, row: Row, segmenter: str | None) ->
 
 
 def list_cells(plan: Plan, table: PaperTable) -> list[Cell]:
-    """The cells of a table for the plan's methods."""
+    """The cells of a table for the plan's methods and settings."""
     cells: dict[str, Cell] = {}
 
     def add(cell: Cell | None) -> None:
         if cell is not None:
             cells.setdefault(cell.id, cell)
 
-    rows = chosen_rows(table, plan.methods)
+    rows = chosen_rows(plan, table)
     for fold in plan.folds:
         for row in rows:
             for name in sorted(row.methods):

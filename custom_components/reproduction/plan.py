@@ -26,6 +26,7 @@ class Plan:
         seeds: how many trainings of each segmenter.
         segmenters: by name.
         methods: that take part; None: all.
+        settings: rows of the tables by their :attr:`~.paper.Row.key`; None: all.
         threads: of PyTorch, for each process.
         features: by which sets of lesions are compared, see
             :func:`~custom_components.metrics.features.choose_features`.
@@ -38,6 +39,7 @@ class Plan:
     seeds: int
     segmenters: Sequence[str]
     methods: Sequence[str] | None = None
+    settings: Sequence[str] | None = None
     threads: int = 1
     features: str = "lesion"
 
