@@ -137,6 +137,8 @@ def _notes(plan: Plan, table: PaperTable, rows: Sequence[Row]) -> list[str]:
         notes.append("Hand-Crafted draws its grey levels from ranges shipped with the bundle, not fitted on the fold.")
     if table.kind == "quality":
         notes.append(QUALITY_NOTES[table.name])
+        single = [row.label for row in rows if len(plan.method(row.method).passes) > 1 and table.name == "A2"]
+        notes += [f"{label} repaints one class at a time: the rest of its crop is the real one." for label in single]
     notes += [f"{row.label}, {row.setting or table.name}: {row.note}." for row in rows if row.note]
     notes += _failed_cases(plan, rows)
     return notes
