@@ -11,7 +11,7 @@ from monai.bundle import ConfigParser
 
 from .errors import InputError
 
-__all__ = ["BUNDLES", "WORKFLOWS", "as_overrides", "bundle_root", "check_overrides", "config_files"]
+__all__ = ["BUNDLES", "WORKFLOWS", "as_overlays", "as_overrides", "bundle_root", "check_overrides", "config_files"]
 
 BUNDLES = Path(__file__).resolve().parent.parent / "bundles"
 WORKFLOWS = {
@@ -48,15 +48,20 @@ def config_files(root: Path, workflow: str, overlays: str | Sequence[str] = ()) 
     if workflow not in WORKFLOWS:
         raise InputError(f"workflow must be one of {', '.join(WORKFLOWS)}, got {workflow!r}.")
     files = [root / "configs" / name for name in WORKFLOWS[workflow]]
-    if isinstance(overlays, str):  # fire leaves a list that holds a path as it was typed
-        overlays = [part.strip(" '\"") for part in overlays.strip("[] ").split(",") if part.strip()]
-    for overlay in overlays:
+    for overlay in as_overlays(overlays):
         candidates = [Path(overlay), root / "configs" / overlay, root / "configs" / f"{overlay}.json"]
         found = next((path for path in candidates if path.is_file()), None)
         if found is None:
             raise InputError(f"config {overlay} is neither a file nor one of {root / 'configs'}.")
         files.append(found)
     return [str(path) for path in files]
+
+
+def as_overlays(typed: str | Sequence[str]) -> list[str]:
+    """Overlays as a list: fire leaves one that holds a path as it was typed."""
+    if isinstance(typed, str):
+        return [part.strip(" '\"") for part in typed.strip("[] ").split(",") if part.strip()]
+    return [str(overlay) for overlay in typed]
 
 
 def check_overrides(files: Sequence[str], overrides: Mapping[str, Any]) -> None:
@@ -85,6 +90,11 @@ def _ids(content: Any, prefix: str = "") -> list[str]:
 
 
 def as_overrides(words: Mapping[str, Any]) -> dict[str, Any]:
-    """Overrides as fire passes them on: it reads only True and False as flags, not true and false."""
-    flags = {"true": True, "false": False}
-    return {key: flags.get(value, value) if isinstance(value, str) else value for key, value in words.items()}
+    """Overrides as fire passes them on: it reads only True and False as flags, not true and false, in lists too."""
+    return {key: _with_flags(value) for key, value in words.items()}
+
+
+def _with_flags(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return type(value)(_with_flags(entry) for entry in value)
+    return {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from .datasets import SCAN_SUFFIXES, list_cases
 from .errors import InputError
-from .grids import crop_affine, resample, shifted, to_crop
+from .grids import covering_box, crop_affine, resample, shifted
 from .seeds import derive_seed
 from .specs import find_lesions
 from .synthesis.records import MANIFEST, read_manifest
@@ -187,7 +187,8 @@ def _crop(
     exact = nib.affines.from_matvec(np.diag(spacing), centre - spacing * (cube - 1) / 2)
     parts = []
     for shape, grid in ((tuple(cube), exact), (tight, crop_affine(centre, image.affine, tight, spacing))):
-        values = to_crop(image.values(), image.affine, grid, shape)
+        part = covering_box(grid, shape, image.affine, image.stored.shape)
+        values = resample(image.values(part), shifted(image.affine, part), grid, shape, "border")
         share = resample(np.pad(mask, 1), shifted(affine, [slice(-1, 0)] * 3), grid, shape, "zeros")
         parts.append((values, share >= min(0.5, float(share.max()))))
     digest = hashlib.sha256(mask.tobytes() + affine.round(4).tobytes() + str(mask.shape).encode()).hexdigest()

@@ -33,6 +33,7 @@ class MaskDiffusionInferer(ReverseProcessInferer):
             the sphere from no information at all (t = T - 1, x_t = 0); 1 leaves it to the network, as in the paper. A
             network that has not seen enough draws shapes too near their mean, large ones above all: pairs of radius
             (mm) and factor, interpolated over the logarithm of the radius, take a factor for each size.
+        radius_mm: of the control spheres, used where the call does not tell their radii.
         others: see :class:`~custom_components.reverse_process.ReverseProcessInferer`.
 
     Raises:
@@ -48,6 +49,7 @@ class MaskDiffusionInferer(ReverseProcessInferer):
         context: str = "sphere",
         prediction_type: str = "sample",
         shape_guidance: float | Sequence[Sequence[float]] = 1.0,
+        radius_mm: float | None = None,
         **others: Any,
     ) -> None:
         super().__init__(schedule, prediction_type, **others)
@@ -56,6 +58,7 @@ class MaskDiffusionInferer(ReverseProcessInferer):
         if num_classes < 1:
             raise InputError(f"num_classes must be at least 1, got {num_classes}.")
         self.num_classes, self.context, self.shape_guidance = num_classes, context, _checked_guidance(shape_guidance)
+        self.radius_mm = radius_mm
         self.mean_shape: Tensor | None = None
         self.factor: Tensor | None = None
 
@@ -108,6 +111,8 @@ class MaskDiffusionInferer(ReverseProcessInferer):
         """The factor of the shape guidance for each of ``count`` samples."""
         if isinstance(self.shape_guidance, float):
             return [self.shape_guidance] * count
+        if radii_mm is None and self.radius_mm is not None:
+            radii_mm = [self.radius_mm] * count
         if radii_mm is None:
             raise ValueError("a shape_guidance by radius needs the radii of the control spheres.")
         radii, factors = np.transpose(self.shape_guidance)

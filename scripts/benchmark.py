@@ -21,7 +21,7 @@ from monai.bundle import ConfigParser
 from torch import Tensor
 from tqdm import tqdm
 
-from custom_components.bundle_configs import bundle_root, check_overrides
+from custom_components.bundle_configs import bundle_root, check_overrides, config_files
 from custom_components.conditioners import lesion_histogram
 from custom_components.errors import InputError, as_flag
 from custom_components.files import check_writable, write_atomically
@@ -31,14 +31,15 @@ from lefusion_scripts.costs import count_flops, peak_memory_mb
 RADIUS_VOXELS = 8
 
 
-def read_config(bundle: str, overrides: Mapping[str, Any]) -> ConfigParser:
+def read_config(bundle: str, overrides: Mapping[str, Any], overlays: Sequence[str] = ()) -> ConfigParser:
     """The bundle's inference configuration with ``overrides``, without progress bars and saved states."""
     path = bundle_root(bundle) / "configs" / "inference.json"
     if not path.is_file():
         raise InputError(f"bundle {bundle} has no configs/inference.json.")
-    check_overrides([str(path)], dict(overrides))
+    files = config_files(bundle_root(bundle), "inference", overlays)
+    check_overrides(files, dict(overrides))
     parser = ConfigParser()
-    parser.read_config(str(path))
+    parser.read_config(files)
     for key, value in overrides.items():
         parser[key] = value
     parser["inferer"] |= {"progress": False, "on_step": None}
@@ -57,12 +58,17 @@ def synthetic_case(num_classes: int, size: Sequence[int]) -> tuple[Tensor, Tenso
 
 @torch.no_grad()
 def measure(
-    bundle: str, overrides: Mapping[str, Any], size: Sequence[int], repeats: int, threads: int | None
+    bundle: str,
+    overrides: Mapping[str, Any],
+    size: Sequence[int],
+    repeats: int,
+    threads: int | None,
+    overlays: Sequence[str] = (),
 ) -> dict[str, Any]:
     """All numbers. Meant for a process of its own, so that nothing else is in its memory."""
     if threads is not None:
         torch.set_num_threads(threads)
-    parser = read_config(bundle, overrides)
+    parser = read_config(bundle, overrides, overlays)
     try:
         device = torch.device(parser.get_parsed_content("device"))
         network, inferer = (parser.get_parsed_content(key) for key in ("network_def", "inferer"))

@@ -16,10 +16,15 @@ from .compare_sets import compare_sets
 from .copy_lesions import copy_lesions
 from .demo import demo
 from .evaluate_contrast import evaluate_contrast
+from .evaluate_diversity import evaluate_diversity
+from .evaluate_histogram_response import evaluate_histogram_response
 from .evaluate_masks import evaluate_masks
+from .evaluate_recurrence import evaluate_recurrence
 from .evaluate_texture import evaluate_texture
 from .export_dicom import export_dicom
+from .export_network import export_onnx, export_pt2, export_torchscript
 from .export_nnunet import export_nnunet
+from .federate import federate
 from .fit_presets import fit_presets
 from .fit_site_gaps import fit_site_gaps
 from .fit_sphere_radii import fit_sphere_radii
@@ -38,6 +43,7 @@ from .write_phantoms import write_phantoms
 from .zoo import pack as zoo_pack
 from .zoo import serve as zoo_serve
 from .zoo import verify as zoo_verify
+from .zoo_networks import check_networks
 
 COMMANDS = {
     "benchmark": benchmark,
@@ -46,9 +52,19 @@ COMMANDS = {
     "demo": demo,
     "draw_masks": draw_masks,
     "evaluate_contrast": evaluate_contrast,
+    "evaluate_diversity": evaluate_diversity,
+    "evaluate_histogram_response": evaluate_histogram_response,
     "evaluate_masks": evaluate_masks,
+    "evaluate_recurrence": evaluate_recurrence,
     "evaluate_texture": evaluate_texture,
-    "export": {"dicom": export_dicom, "nnunet": export_nnunet},
+    "export": {
+        "dicom": export_dicom,
+        "nnunet": export_nnunet,
+        "onnx": export_onnx,
+        "pt2": export_pt2,
+        "torchscript": export_torchscript,
+    },
+    "federate": federate,
     "fit_presets": fit_presets,
     "fit_site_gaps": fit_site_gaps,
     "fit_sphere_radii": fit_sphere_radii,
@@ -67,7 +83,7 @@ COMMANDS = {
     "synthesize": synthesize,
     "verify": verify,
     "write_phantoms": write_phantoms,
-    "zoo": {"pack": zoo_pack, "serve": zoo_serve, "verify": zoo_verify},
+    "zoo": {"check_networks": check_networks, "pack": zoo_pack, "serve": zoo_serve, "verify": zoo_verify},
 }
 
 
@@ -75,12 +91,14 @@ def check_flags(arguments: Sequence[str]) -> None:
     """fire runs a command first and rejects a flag it does not know afterwards; this rejects it before.
 
     Raises:
-        InputError: naming the flag, and the one that was probably meant.
+        InputError: naming the flag, and the one that was probably meant, or the command that a group does not have.
     """
     command, words = COMMANDS, list(arguments)
     while isinstance(command, dict):
-        name = words.pop(0) if words else ""
-        command = command.get(name.replace("-", "_"))
+        name = words.pop(0).replace("-", "_") if words else ""
+        if command is not COMMANDS and name.isidentifier() and name not in command:
+            raise InputError(f"{name} is none of {', '.join(command)}.")
+        command = command.get(name)
     if command is None:
         return
     known = inspect.signature(command).parameters

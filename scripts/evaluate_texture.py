@@ -65,13 +65,21 @@ def read_shapes(cases: Sequence[Mapping[str, Any]], scan: Scan) -> list[np.ndarr
     return shapes
 
 
-def place_sites(scan: Scan, nodules: np.ndarray, shapes: Sequence[np.ndarray], sites: int, seed: int = 0) -> np.ndarray:
+def place_sites(
+    scan: Scan,
+    nodules: np.ndarray,
+    shapes: Sequence[np.ndarray],
+    sites: int,
+    seed: int = 0,
+    deep_lung: np.ndarray | None = None,
+) -> np.ndarray:
     """Lesion masks (X, Y, Z) uint8 at lung sites free of nodules, airways and larger vessels; InputError if too few.
 
-    In random order, large shapes first: in :func:`find_lung`, ``NODULE_MM`` from nodules, boxes ``APART_MM`` apart.
+    In random order, large shapes first: in ``deep_lung`` (:func:`find_lung` by default), ``NODULE_MM`` from nodules,
+    boxes ``APART_MM`` apart.
     """
     rng = np.random.default_rng(derive_seed(seed, "sites"))
-    hu, allowed = scan.values(), find_lung(scan)
+    hu, allowed = scan.values(), find_lung(scan) if deep_lung is None else deep_lung.copy()
     if nodules.any():
         allowed &= ndimage.distance_transform_edt(~nodules, sampling=scan.spacing_mm) >= NODULE_MM
     centres = np.argwhere(allowed)

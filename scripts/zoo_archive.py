@@ -38,6 +38,9 @@ def unsafe_members(archive: zipfile.ZipFile) -> list[str]:
     """A sentence for each member that could be written elsewhere than where it seems, or twice, or that is no file."""
     members = archive.infolist()
     count = Counter(info.orig_filename.rstrip("/").casefold() for info in members)
+    folders = {
+        str(folder).casefold() for info in members for folder in PurePosixPath(info.orig_filename.rstrip("/")).parents
+    }
     found = []
     for info in members:
         # What zipfile makes of a name (cut at a zero byte, say) may look harmless where the name is not.
@@ -55,6 +58,8 @@ def unsafe_members(archive: zipfile.ZipFile) -> list[str]:
             found.append(f"holds {name!r}, which is neither file nor folder.")
         elif info.flag_bits & 0x1:
             found.append(f"holds {name!r}, which is encrypted.")
+        elif not name.endswith("/") and name.casefold() in folders:
+            found.append(f"holds {name!r} as a file, and other files in a folder of that name.")
         elif count[name.rstrip("/").casefold()] > 1:
             found.append(f"holds {name!r} more than once.")
             count[name.rstrip("/").casefold()] = 0

@@ -775,7 +775,7 @@ def test_failing_write_of_the_scan_leaves_no_file(paint, case, tmp_path, monkeyp
 def test_failing_picture_leaves_no_partial_file_and_a_case_that_resume_completes(paint, case, tmp_path):
     paint(tmp_path, **case, texture="solid", seed=1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("custom_components.handlers.saver.save_case_panel", lambda *args, **others: half(args[5]))
+        patch.setattr("custom_components.panels.save_case_panel", lambda *args, **others: half(args[5]))
         with pytest.raises(RuntimeError) as error:
             paint(tmp_path, **case, texture="solid", seed=2, overwrite=True, panel=True)
     assert "no space left" in map(str, causes(error.value))

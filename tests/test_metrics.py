@@ -12,7 +12,7 @@ import torch
 from ignite.engine import Engine
 from matplotlib import pyplot as plt
 from monai.data import DataLoader, Dataset
-from monai.metrics import PSNRMetric
+from monai.metrics import PSNRMetric, SSIMMetric
 from scipy.stats import wasserstein_distance
 from skimage.metrics import peak_signal_noise_ratio
 
@@ -115,6 +115,14 @@ def test_ssim_follows_its_definition_over_crop_and_lesion(data_range):
     assert crop == pytest.approx(local.mean(), abs=1e-6)
     assert lesion == pytest.approx(local[mask[3:-3, 3:-3, 3:-3]].mean(), abs=1e-6)
     assert lesion < crop < 1
+
+
+def test_ssim_of_the_crop_is_that_of_monai_but_for_the_sample_covariance():
+    real = picture(4)
+    painted = (0.5 * real + 0.3 * picture(5)).astype(np.float32)
+    metric = SSIMMetric(spatial_dims=3, data_range=2.0, kernel_type="uniform", win_size=7)
+    metric(torch.from_numpy(painted)[None, None], torch.from_numpy(real)[None, None])
+    assert ssim(real, painted, ball(4))[0] == pytest.approx(metric.aggregate().item(), rel=2 / 7**3)
 
 
 def test_ssim_of_equal_pictures_is_one():

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from made_up_lesions import made_up_crops
+from monai.metrics import MMDMetric
 from monai.metrics.fid import get_fid_score
 from scipy.stats import ortho_group, wasserstein_distance
 
 from custom_components.errors import InputError
 from custom_components.metrics import frechet_distance, kernel_distance, sliced_wasserstein
+from custom_components.metrics.features import FeatureSpace
 from custom_components.metrics.frechet import check_covariance
+from custom_components.metrics.lesion_features import LESION_FEATURES, lesion_features
 
 RNG = np.random.default_rng(5)
 FIRST, SECOND = RNG.normal(size=(60, 4)) @ RNG.normal(size=(4, 4)), RNG.normal(0.5, 2, size=(45, 4))
@@ -50,6 +56,20 @@ def test_frechet_distance_does_not_depend_on_the_axes():
     assert frechet_distance(FIRST @ turn + 3, SECOND @ turn + 3) == pytest.approx(frechet_distance(FIRST, SECOND))
 
 
+def test_frechet_distance_of_lesion_features_to_a_brighter_set_is_the_squared_shift(tmp_path):
+    """The radiomics distance: 70 HU more move mean and percentiles alone, and leave the covariance as it is."""
+    crops = made_up_crops(tmp_path, [f"p{k}" for k in range(24)], range(24))
+    features = np.array([lesion_features(crop) for crop in crops])
+    brighter = [replace(crop, tight_values=crop.tight_values + 70) for crop in crops]
+    kept = [
+        LESION_FEATURES.index(name) for name in ("mean", "percentile_10", "percentile_90", "deviation", "log_volume")
+    ]
+    space = FeatureSpace(features[:, kept])
+    moved = np.array([lesion_features(crop) for crop in brighter])[:, kept]
+    expected = sum((70 / features[:, kept[k]].std(ddof=1)) ** 2 for k in range(3))
+    assert frechet_distance(space(features[:, kept]), space(moved)) == pytest.approx(expected, rel=1e-4)
+
+
 def test_covariance_needs_one_lesion_more_than_features():
     check_covariance(np.zeros((5, 4)), "the set")
     with pytest.raises(InputError, match="the set has 4 lesions, the covariance of 4 features needs at least 5"):
@@ -67,6 +87,18 @@ def test_kernel_distance_equals_the_sum_over_all_pairs():
     ]
     between = np.mean([kernel(a, b) for a in first for b in second])
     assert kernel_distance(first, second) == pytest.approx(sum(within) - 2 * between)
+
+
+def cubic_features(values):
+    """Whose inner product is the kernel: all products of three of the features and 1."""
+    widened = torch.cat([values / values.shape[1] ** 0.5, torch.ones(len(values), 1, dtype=values.dtype)], dim=1)
+    return torch.einsum("ni,nj,nk->nijk", widened, widened, widened).flatten(1)
+
+
+def test_kernel_distance_equals_monais_mmd_of_the_kernels_features():
+    first, second = FIRST[:45], SECOND
+    expected = MMDMetric(cubic_features)(torch.from_numpy(first), torch.from_numpy(second))
+    assert kernel_distance(first, second) == pytest.approx(float(expected), rel=1e-8)
 
 
 def test_kernel_distance_is_unbiased():

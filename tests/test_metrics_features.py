@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 from dataclasses import replace
 
@@ -118,6 +119,22 @@ def test_callable_of_a_module_gives_the_features(crops, tmp_path, monkeypatch):
 def test_features_that_cannot_be_had_are_named(name, sentence):
     with pytest.raises(InputError, match=sentence):
         choose_features(name)
+
+
+@pytest.mark.parametrize("name", ["lesion", "inception", "resnet50", "radimagenet:resnet50", "https://host/network.pt"])
+def test_nothing_is_fetched(name, monkeypatch):
+    """A known network's name or an address is no invitation to download it."""
+
+    def refuse(*_, **__):
+        raise AssertionError("a connection was asked for")
+
+    for function in ("socket", "create_connection", "getaddrinfo"):
+        monkeypatch.setattr(socket, function, refuse)
+    if name == "lesion":
+        assert choose_features(name).title == "first-order, shape and texture features"
+    else:
+        with pytest.raises(InputError, match=r"must be 'lesion', a TorchScript|cannot import features"):
+            choose_features(name)
 
 
 def test_file_that_is_no_network_is_named(tmp_path):

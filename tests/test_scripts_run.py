@@ -8,7 +8,7 @@ import fire
 import pytest
 from bundle_runs import BUNDLES
 
-from custom_components.bundle_configs import config_files
+from custom_components.bundle_configs import as_overrides, config_files
 from custom_components.errors import InputError
 
 ROOT = BUNDLES / "lefusion_emidec"
@@ -75,3 +75,13 @@ def test_overlay_that_is_not_there_is_told_in_one_sentence(typed):
 def test_unknown_workflow_is_told_with_those_there_are():
     with pytest.raises(InputError, match="workflow must be one of training, inference, evaluate, got 'paint'"):
         config_files(ROOT, "paint")
+
+
+def test_flags_within_a_list_are_flags_as_well():
+    """fire reads [false,true] as two words, which would both count as true."""
+    parsed = fire.Fire(
+        lambda **words: as_overrides(words),
+        ["--attention_levels", "[false,true]", "--resume", "true", "--texture", "solid,none"],
+        serialize=lambda _: "",
+    )
+    assert parsed == {"attention_levels": [False, True], "resume": True, "texture": ("solid", "none")}

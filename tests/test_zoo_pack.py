@@ -186,7 +186,7 @@ REFUSED = {
     "config that is a list": (write("configs/inference.json", "[1]"), r"configs/inference\.json does not parse"),
     "missing code": (
         unlink("custom_components/losses.py"),
-        r"train\.json names custom_components\.losses, which is",
+        r"\w+\.json names custom_components\.losses, which is",
     ),
     "no changelog entry": (lambda root: edit_metadata(root, version="7.7.7"), r"no changelog entry .* '7\.7\.7'"),
     "no task": (lambda root: edit_metadata(root, task=None), "follow the schema at .*'task' is a required property"),

@@ -17,7 +17,6 @@ from ..conditioners import lesion_histogram
 from ..errors import InputError, as_flag
 from ..files import check_writable, write_atomically
 from ..metrics import fill_from_surroundings, histogram_distance, psnr, ssim
-from ..panels import save_sample_grid
 
 __all__ = ["LesionEvaluation"]
 
@@ -163,6 +162,8 @@ class LesionEvaluation:
 
     def write(self, engine: Engine) -> None:
         """Writes the files and prints the means."""
+        from ..panels import save_sample_grid  # here, since matplotlib is needed for pictures alone
+
         self.bar.close()
         summaries = {name: summary for name in self.classes if (summary := self.summary(name))}
         counts = {name: sum(row["class"] == name for row in self.rows) // len(FILLINGS) for name in summaries}

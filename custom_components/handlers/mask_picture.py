@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..mask_panels import save_mask_grid
 from .progress import EpochPicture
 
 __all__ = ["MaskPicture"]
@@ -22,6 +21,8 @@ class MaskPicture(EpochPicture):
     """
 
     def draw(self, device: torch.device) -> Callable[[Path], np.ndarray]:
+        from ..mask_panels import save_mask_grid  # here, since matplotlib is needed for pictures alone
+
         batch = next(iter(self.loader))
         inputs = torch.cat([torch.as_tensor(batch[key]).float() for key in ("sphere", "boundary")], dim=1)
         seeds, radii = [int(seed) for seed in batch["seed"]], [float(control[3]) for control in batch["control"]]

@@ -14,7 +14,6 @@ from ..errors import InputError, as_flag
 from ..files import file_hash, write_atomically
 from ..grids import shifted
 from ..mask_grids import masks_on_grid
-from ..mask_panels import save_mask_panel
 from ..mask_targets import MaskTarget, read_target
 from ..masks import bounding_sphere
 from ..provenance import DESCRIPTION, origin_record
@@ -118,6 +117,8 @@ class MaskSaver(CaseSaver):
         for sample, label in labels.items():
             write_scan(scan, label, paths[f"mask_{sample}"], DESCRIPTION, scaled=False)
         if self.panel:
+            from ..mask_panels import save_mask_panel  # here, since matplotlib is needed for pictures alone
+
             specs = [self.items[number]["spec"] for number in numbers]
             background = None if target.image is None else scan.values()
             write_atomically(

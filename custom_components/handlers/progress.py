@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import ignite.distributed as idist
 import numpy as np
@@ -12,13 +13,14 @@ from ignite.engine import Engine, Events
 from monai.inferers import Inferer
 from torch import nn
 from torch.utils.data import DataLoader
-from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from ..datasets import ReproducibleDataset
 from ..errors import InputError, as_flag
 from ..files import write_atomically
-from ..panels import save_sample_grid
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 __all__ = ["DatasetEpoch", "EpochPicture", "IntermediateStates", "ProgressBar", "SamplePicture"]
 
@@ -119,6 +121,8 @@ class SamplePicture(EpochPicture):
     """
 
     def draw(self, device: torch.device) -> Callable[[Path], np.ndarray]:
+        from ..panels import save_sample_grid  # here, since matplotlib is needed for pictures alone
+
         rows: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
         for batch in self.loader:
             image, mask = (torch.as_tensor(batch[key]).float().to(device) for key in ("image", "label"))

@@ -16,7 +16,6 @@ from ..files import write_atomically
 from ..grids import from_crop
 from ..labels import LesionLabels
 from ..metrics import histogram_distance
-from ..panels import save_case_panel
 from ..provenance import DESCRIPTION, build_sidecar
 from ..specs import CaseLesions, LesionSpec, lesions_of
 from ..volumes import write_scan
@@ -152,6 +151,8 @@ class LesionSaver(CaseSaver):
 
     def draw_panel(self, numbers: Sequence[int], found: CaseLesions, stored: np.ndarray, path: Path) -> None:
         """The picture of a case's lesions."""
+        from ..panels import save_case_panel  # here, since matplotlib is needed for pictures alone
+
         scan = found.scan
         specs = [spec for number in numbers for spec in self.items[number]["specs"]]
         lesion = found.instances > 0

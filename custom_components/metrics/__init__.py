@@ -1,6 +1,8 @@
 """Measures of what was painted or drawn."""
 
+from .border import border_steps
 from .frechet import frechet_distance
+from .histogram_response import HistogramResponse, fit_histogram_response
 from .image_quality import fill_from_surroundings, psnr, ssim
 from .kernel import kernel_distance
 from .segmentation import dice, mean_and_spread, surface_dice
@@ -10,8 +12,11 @@ from .texture import histogram_distance
 
 __all__ = [
     "SHAPE_MEASURES",
+    "HistogramResponse",
+    "border_steps",
     "dice",
     "fill_from_surroundings",
+    "fit_histogram_response",
     "frechet_distance",
     "histogram_distance",
     "kernel_distance",

@@ -1,4 +1,9 @@
-"""Frechet distance between two sets of features, each taken for a Gaussian (table A3: FID, of other features here)."""
+"""Frechet distance between two sets of features, each taken for a Gaussian (table A3: FID, of other features here).
+
+MONAI's FIDMetric takes the root of a product of covariances by ``scipy.linalg.sqrtm(disp=...)``, which SciPy 1.18 no
+longer has, and where they are singular it adds to their diagonals. Sets here are small and drawn again, so that this
+is the rule; the form below is exact then. On full covariances the two agree (tests).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Kernel distance: the squared maximum mean discrepancy with a cubic kernel (table A3: KID, of other features here)."""
+"""Kernel distance: the squared maximum mean discrepancy with a cubic kernel (table A3: KID, of other features here).
+
+MONAI's MMDMetric has the linear kernel of a mapping and wants sets of one size; with the cubic kernel's mapping and
+such sets the two agree (tests).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sliced Wasserstein distance between two sets of features (table A4: SWD, of other features here)."""
+"""Sliced Wasserstein distance between two sets of features (table A4: SWD, of other features here); MONAI has none."""
 
 from __future__ import annotations
 

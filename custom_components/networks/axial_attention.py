@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .in_plane import is_recorded
+
 __all__ = ["LinearAttention", "RelativePositionBias", "SliceAttention", "ThroughPlaneAttention"]
 
 CPU_PIECE = 4096  # voxels; their queries, keys and values for 8 heads of 32 take 12 MB
@@ -18,7 +20,9 @@ CPU_PIECE = 4096  # voxels; their queries, keys and values for 8 heads of 32 tak
 
 def in_pieces(rows: Tensor) -> tuple[Tensor, ...]:
     """Splits (B, L, C) along B."""
-    return rows.split(max(1, CPU_PIECE // rows.shape[1])) if rows.device.type == "cpu" else (rows,)
+    if rows.device.type != "cpu" or is_recorded():
+        return (rows,)
+    return rows.split(max(1, CPU_PIECE // rows.shape[1]))
 
 
 class ChannelNorm(nn.Module):
@@ -124,7 +128,7 @@ class LinearAttention(nn.Module):
         # (heads, S * head_dim, C): what the keys gather, one matrix product for each head
         gathered = torch.bmm(k, y.to(k)).unflatten(1, (self.heads, -1)).transpose(0, 1).flatten(1, 2)
         memory = torch.bmm(gathered, to_v.to(gathered)).unflatten(1, (x.shape[0], -1)).flatten(0, 1)
-        memory = torch.bmm(memory, to_out.repeat_interleave(x.shape[0], dim=0).to(memory))
+        memory = torch.bmm(memory, to_out.unsqueeze(1).expand(-1, x.shape[0], -1, -1).flatten(0, 1).to(memory))
         memory = memory.unflatten(0, (self.heads, -1)).transpose(0, 1).flatten(1, 2)
         return x + torch.baddbmm(self.to_out.bias.to(q), q, memory.to(q))
 

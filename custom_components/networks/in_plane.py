@@ -10,7 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["InPlaneConv", "InPlaneUpsample", "ResidualBlock"]
+__all__ = ["InPlaneConv", "InPlaneUpsample", "ResidualBlock", "is_recorded"]
+
+
+def is_recorded() -> bool:
+    """Whether the operations are being recorded for a file: a loop over pieces would then hold for one size alone."""
+    return torch.jit.is_tracing() or torch.compiler.is_exporting()
 
 
 def as_images(x: Tensor) -> Tensor:
@@ -89,13 +94,16 @@ class ConvNormAct(nn.Module):
         if modulation is not None:
             scale, shift = modulation.chunk(2, dim=1)
             weight, bias = weight * (scale + 1), bias * (scale + 1) + shift
-        # norm(x) * (scale + 1) + shift is the normalisation with other weights, one set for each sample.
-        samples = x.permute(0, 4, 1, 2, 3).split(1)
-        normed = [
-            F.group_norm(sample, self.norm.num_groups, w, b, self.norm.eps)
-            for sample, w, b in zip(samples, weight, bias, strict=True)
-        ]
-        normed = normed[0] if len(normed) == 1 else torch.cat(normed)
+        samples = x.permute(0, 4, 1, 2, 3)
+        if is_recorded():
+            normed = F.group_norm(samples, self.norm.num_groups, eps=self.norm.eps)
+            normed = normed * weight[..., None, None, None] + bias[..., None, None, None]
+        else:  # norm(x) * (scale + 1) + shift is the normalisation with other weights, one set for each sample
+            each = [
+                F.group_norm(sample, self.norm.num_groups, w, b, self.norm.eps)
+                for sample, w, b in zip(samples.split(1), weight, bias, strict=True)
+            ]
+            normed = each[0] if len(each) == 1 else torch.cat(each)
         return F.silu(normed.permute(0, 2, 3, 4, 1).contiguous(), inplace=True)
 
 

@@ -1,5 +1,6 @@
 """Dictionary transforms that MONAI lacks."""
 
+from .click_mask import ClickCropd, MaskOntoScand
 from .foreground_crop import RandCropForegroundd
 from .histogram import LesionHistogramd, RandDropConditiond
 from .label_map import FillRegionsd, LesionMasksd, OrientSlicesd, ScaleToWindowd
@@ -10,6 +11,7 @@ from .scan_volume import LoadScand
 from .segmentation import LesionClassesd, SegmentationOnScand
 
 __all__ = [
+    "ClickCropd",
     "ControlSphered",
     "FillRegionsd",
     "LesionClassesd",
@@ -17,6 +19,7 @@ __all__ = [
     "LesionHistogramd",
     "LesionMasksd",
     "LoadScand",
+    "MaskOntoScand",
     "MaskTargetCropd",
     "OrientSlicesd",
     "RandCropForegroundd",

@@ -1,0 +1,1 @@
+"""Stands in for torchvision where none fits the installed PyTorch: MONAI Label imports two functions of it."""
