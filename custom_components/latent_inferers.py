@@ -106,6 +106,8 @@ class LatentConditionalInferer(ConditionalInferer):
 class ReconstructionInferer(Inferer):
     """What an autoencoder makes of an image: the first channel of its inputs, whatever follows."""
 
+    made = "reconstructed"  # heading of a picture
+
     def __call__(self, inputs: Tensor, network: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
         """(N, 1 + ..., X, Y, Z) -> (N, 1, X, Y, Z) in [-1, 1]."""
         with eval_mode(network):  # in training mode it would move its codebook

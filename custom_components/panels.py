@@ -33,12 +33,15 @@ def _centre_slice(volume: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return volume[:, :, int(mask.sum(axis=(0, 1)).argmax())].T[::-1]
 
 
-def save_sample_grid(rows: Sequence[tuple[torch.Tensor, torch.Tensor, torch.Tensor]], path: str | Path) -> np.ndarray:
+def save_sample_grid(
+    rows: Sequence[tuple[torch.Tensor, torch.Tensor, torch.Tensor]], path: str | Path, made: str = "painted"
+) -> np.ndarray:
     """One row a lesion: real, painted, their difference, mask outline; returns the pixels (H, W, 3) uint8.
 
     Args:
         rows: triples of image (1, X, Y, Z) in [-1, 1], painted image, masks (n, X, Y, Z).
         path: PNG file.
+        made: what was done to the painted image, its heading.
     """
     figure, axes = plt.subplots(len(rows), 3, figsize=(7.5, 2.5 * len(rows)), squeeze=False)
     for line, (image, painted, masks) in zip(axes, rows, strict=True):
@@ -46,7 +49,7 @@ def save_sample_grid(rows: Sequence[tuple[torch.Tensor, torch.Tensor, torch.Tens
         before, after = image[0].numpy(), painted[0].numpy()
         outlines = [_centre_slice(part.numpy(), mask) > 0 for part in masks]
         for axis, volume, title, limit in zip(
-            line, (before, after, after - before), ("real", "painted", "difference"), (1, 1, 2), strict=True
+            line, (before, after, after - before), ("real", made, "difference"), (1, 1, 2), strict=True
         ):
             colours = "gray" if limit == 1 else "coolwarm"
             axis.imshow(_centre_slice(volume, mask), cmap=colours, vmin=-limit, vmax=limit)

@@ -41,13 +41,14 @@ AUTOENCODER = {
     "autoencoder_def#num_embeddings": 64,
     "autoencoder_def#embedding_dim": 4,
 }
-DISCRIMINATOR = {"discriminator_def#channels": 4, "adversarial_start": 30}
+DISCRIMINATOR = {"discriminator_def#channels": 4, "adversarial_start": 50}
 UNET = {
     "network_def#channels": [8, 8],
     "network_def#num_res_blocks": 1,
     "network_def#norm_num_groups": 4,
     "network_def#num_head_channels": 4,
 }
+CONSTANT_RATE = {"learning_rate": 0.003, "lr_scheduler#eta_min": 0.003}
 QUICK = {"batch_size": 2, "val_repeats": 1, "val_interval": 1, "ema_start": 0, "ema_interval": 1, "device": "cpu"}
 
 
@@ -84,7 +85,7 @@ class Trained:
 
     def train(self, overlay: str, output_dir: Path, **overrides: Any) -> Path:
         own = DISCRIMINATOR if overlay == "autoencoder" else UNET
-        settings = {**AUTOENCODER, **own, **QUICK, **self.sizes, "learning_rate": 0.003, **overrides}
+        settings = {**AUTOENCODER, **own, **QUICK, **self.sizes, **CONSTANT_RATE, **overrides}
         configs = ["train.json", "train_cpu.json", f"{overlay}.json"]
         execute(training_workflow(BUNDLES / self.bundle, configs, self.data, output_dir, **settings))
         return output_dir

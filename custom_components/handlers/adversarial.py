@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ignite.distributed as idist
 from ignite.engine import Engine
 from monai.engines.trainer import AdversarialIterationEvents as Step
 from monai.utils.enums import AdversarialKeys
@@ -24,7 +25,7 @@ class QuantisedGAN:
             reconstructs (Esser et al. 2021) and the discriminator rests.
 
     Raises:
-        InputError: where either is negative.
+        InputError: where either is negative; when attached, under several processes, whose discriminators would part.
     """
 
     def __init__(self, adversarial_weight: float = 0.1, adversarial_start: int = 1000) -> None:
@@ -34,6 +35,8 @@ class QuantisedGAN:
         self.weight, self.start = adversarial_weight, adversarial_start
 
     def attach(self, engine: Engine) -> None:
+        if idist.get_world_size() > 1:
+            raise InputError("the autoencoder is trained by one process: leave multi_gpu_train out.")
         engine.register_events(*Step)  # the trainer does so only after it has attached its handlers
         engine.add_event_handler(Step.GENERATOR_FORWARD_COMPLETED, self.split)
         engine.add_event_handler(Step.RECONSTRUCTION_LOSS_COMPLETED, self.add_quantisation)

@@ -133,7 +133,8 @@ class SamplePicture(EpochPicture):
             rows.extend(zip(image.cpu(), painted.cpu(), mask.cpu(), strict=True))
             if len(rows) >= self.count:
                 break
-        return lambda path: save_sample_grid(rows[: self.count], path)
+        made = getattr(self.inferer, "made", "painted")
+        return lambda path: save_sample_grid(rows[: self.count], path, made)
 
 
 class IntermediateStates:
