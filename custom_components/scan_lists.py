@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,7 @@ def find_scans(dataset_dir: str | Path, image: str | Path | None = None) -> list
     if not Path(str(dataset_dir)).exists():
         return []
     cases = list_cases(dataset_dir, labelled=False)
-    names = [case["case"] for case in cases]
-    for name in names:
-        if names.count(name) > 1:
-            raise InputError(f"two cases of {dataset_dir} are named {name!r}; their outputs would share a name.")
+    name, count = Counter(case["case"] for case in cases).most_common(1)[0]
+    if count > 1:
+        raise InputError(f"two cases of {dataset_dir} are named {name!r}; their outputs would share a name.")
     return [{"image": case["image"], "case": case["case"], "index": number} for number, case in enumerate(cases)]

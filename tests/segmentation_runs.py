@@ -8,7 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bundle_runs import BUNDLES, save_nifti
+import pytest
+import torch
+from bundle_runs import BUNDLES, execute, save_nifti, training_workflow
+from monai.bundle import ConfigWorkflow
+
+from lefusion_scripts.run import run
 
 BUNDLE = BUNDLES / "lesion_segmentation"
 RAS = np.diag([1.0, 1.0, 1.0, 1.0])
@@ -84,3 +89,37 @@ def save_manifest(root: Path, scans: dict[str, str]) -> None:
 
 def summary_of(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "summary.json").read_text())
+
+
+def train(data: Path, output: Path, *overlays: str, **overrides: Any) -> None:
+    execute(training_workflow(BUNDLE, ["train.json", *overlays], data, output, **overrides))
+
+
+def evaluate(output: Path, weights_file: Path, *overlays: str, **overrides: Any) -> None:
+    files = [str(BUNDLE / "configs" / name) for name in ("train.json", "evaluate.json", *overlays)]
+    settings = {"bundle_root": str(BUNDLE), "weights": str(weights_file), "output_dir": str(output), **overrides}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.excepthook", None)
+        flow = ConfigWorkflow(config_file=files, workflow_type="train", logging_file=False, **settings)
+        flow.initialize()
+        flow.run()
+        flow.finalize()
+
+
+def segment(**overrides: Any) -> None:
+    """The inference workflow in this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.excepthook", None)
+        run("inference", str(BUNDLE), **{"progress": False, **overrides})
+
+
+class Threshold(torch.nn.Module):
+    """Stands in for a trained network: bright voxels are lesion."""
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        bright = (torch.as_tensor(x) > 0).float()
+        return torch.cat([1 - bright, bright], dim=1) * 20
