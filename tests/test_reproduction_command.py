@@ -15,12 +15,17 @@ from custom_components.errors import InputError
 from lefusion_scripts.reproduce import reproduce
 from lefusion_scripts.write_phantoms import write_phantoms
 
-GIVEN = {"table": "2", "budget": "tiny", "seeds": 1, "segmenters": "dynunet", "methods": "hand_crafted"}
+GIVEN = {
+    "table": "2",
+    "budget": "tiny",
+    "seeds": 1,
+    "segmenters": "dynunet",
+    "methods": "hand_crafted",
+    "settings": "P,P+hand_crafted-handcrafted-N1",
+}
 CELLS = {
-    "set/emidec/0/hand_crafted-given-P1",
     "set/emidec/0/hand_crafted-handcrafted-N1",
     "segmenter/emidec/0/P/dynunet/0",
-    "segmenter/emidec/0/P+hand_crafted-given-P1/dynunet/0",
     "segmenter/emidec/0/P+hand_crafted-handcrafted-N1/dynunet/0",
 }
 
@@ -63,7 +68,7 @@ def test_a_table_is_made_from_data(work):
     assert [(row["setting"], row["measure"]) for row in rows[:3]] == [
         ("P", "nnU-Net MI Dice"),
         ("P", "nnU-Net PMO Dice"),
-        ("P+P'", "nnU-Net MI Dice"),
+        ("P+N'", "nnU-Net MI Dice"),
     ]
     assert all(row["runs"] == "1" and 0 <= float(row["mean"]) <= 100 for row in rows)
     text = (work / "tables" / "table_2_emidec.md").read_text()
@@ -91,14 +96,14 @@ def test_options_that_would_change_results_are_refused(changed, words, work, pha
 
 @pytest.mark.integration
 def test_a_dry_run_tells_what_is_done_and_what_is_left(work, phantoms, capsys):
-    given = {**GIVEN, "methods": "hand_crafted,lefusion_j"}
+    given = {**GIVEN, "methods": "hand_crafted,lefusion_j", "settings": None}
     reproduce(data=str(phantoms), work=str(work), **given, dry_run=True, measure=False)
     lines = capsys.readouterr().out.splitlines()
     states = {line.split()[-1]: " ".join(line.split()[:-1]) for line in lines[:-1]}
     assert {name for name, state in states.items() if state == "done"} == CELLS
     assert states["generator/emidec/0/lefusion_j"] == "cost unknown"
     assert states["segmenter/emidec/0/P+lefusion_j-given-P1/dynunet/0"].startswith("about ")
-    assert f"{len(states)} cells, 5 done" in lines[-1]
+    assert f"{len(states)} cells, 3 done" in lines[-1]
     assert set(results(work)) == CELLS
 
 
@@ -116,6 +121,7 @@ def test_a_dry_run_leaves_nothing_behind(phantoms, tmp_path, capsys):
         ({"seeds": 0}, "seeds must be a whole number above 0"),
         ({"segmenters": "unet"}, "segmenters must be among dynunet, swinunetr"),
         ({"methods": "lefusion_h"}, "methods of table 2 are"),
+        ({"settings": "Q"}, "settings of table 2 are P, "),
         ({"budget": "none.json"}, "budget must be one of"),
     ],
 )
