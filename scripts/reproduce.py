@@ -143,7 +143,7 @@ def _show(cells: Sequence[Cell], plan: Plan, measure: bool) -> None:
         print(f"{state:>16}  {cell.id}")
     open_cells = [cell for cell in cells if cell.result(plan.work) is None]
     left = sum(costs.of(cell) or 0.0 for cell in open_cells)
-    rest = f", and {unknown} cells of unknown cost" if unknown else ""
+    rest = f", and {unknown} cell{'s' * (unknown > 1)} of unknown cost" if unknown else ""
     print(f"{len(cells)} cells, {len(cells) - len(open_cells)} done; left: about {duration(left)}{rest}, one by one")
 
 
