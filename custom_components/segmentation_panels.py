@@ -109,6 +109,9 @@ def _draw(line: Sequence[plt.Axes], view: SegmentationView) -> None:
                 edge = np.pad(mask, 1).astype(float)
                 x, y = np.arange(edge.shape[1]) - 1, np.arange(edge.shape[0]) - 1
                 line[2].contour(x, y, edge, [0.5], colors=[colours[number % 4]], linewidths=1.3)
+    seen = image[:, :, z][near].shape  # outlines reach half a pixel beyond the picture, which stays as it is
+    line[2].set_xlim(-0.5, seen[0] - 0.5)
+    line[2].set_ylim(seen[1] - 0.5, -0.5)
     height, width = image.shape[1], image.shape[0]
     line[0].add_patch(
         plt.Rectangle(
