@@ -34,6 +34,8 @@ from .prepare_emidec import prepare_emidec
 from .prepare_folder import prepare_folder
 from .prepare_lidc import prepare_lidc
 from .prepare_lidc_masks import prepare_lidc_masks
+from .prepare_regions import prepare_regions
+from .reproduce import reproduce
 from .run import draw_masks, generate, run
 from .synthesize import synthesize
 from .verify import verify
@@ -74,7 +76,9 @@ COMMANDS = {
         "folder": prepare_folder,
         "lidc": prepare_lidc,
         "lidc_masks": prepare_lidc_masks,
+        "regions": prepare_regions,
     },
+    "reproduce": reproduce,
     "run": run,
     "synthesize": synthesize,
     "verify": verify,

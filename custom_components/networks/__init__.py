@@ -2,11 +2,18 @@
 
 from .factorised_unet import FactorisedUNet
 from .histogram_unet import HistogramUNet
-
-__all__ = ["FactorisedUNet", "HistogramUNet", "LatentUNet", "PatchUNet", "VQAutoencoder"]
-__all__ = ["FactorisedUNet", "HistogramUNet", "PatchUNet", "SwinSegmenter", "check_patch_size"]
 from .latent_unet import LatentUNet
 from .patch_size import check_patch_size
 from .patch_unet import PatchUNet
 from .swin_segmenter import SwinSegmenter
 from .vq_autoencoder import VQAutoencoder
+
+__all__ = [
+    "FactorisedUNet",
+    "HistogramUNet",
+    "LatentUNet",
+    "PatchUNet",
+    "SwinSegmenter",
+    "VQAutoencoder",
+    "check_patch_size",
+]

@@ -79,22 +79,23 @@ def find_scans(source: str | Path, labelled: bool = False) -> list[SourceScan]:
     return sorted(scans, key=lambda scan: scan.name)
 
 
-def find_organs(scans: Sequence[SourceScan], organ_mask: str | Path) -> dict[str, str]:
+def find_organs(scans: Sequence[SourceScan], organ_mask: str | Path, role: str = "organ_mask") -> dict[str, str]:
     """The organ mask of each scan by the scan's name; a scan that has none is not among them.
 
     Args:
         scans: what :func:`find_scans` found.
         organ_mask: a file, for a single scan; or a folder with files named as the scans, or lying as the scans do.
+        role: what the masks are called in messages.
 
     Raises:
         InputError: where nothing is there, or one file is given for several scans.
     """
     root = Path(organ_mask)
     if not root.exists():
-        raise InputError(f"organ_mask {root} does not exist.")
+        raise InputError(f"{role} {root} does not exist.")
     if root.is_file():
         if len(scans) > 1:
-            raise InputError(f"organ_mask {root} is one file, but the input holds {len(scans)} scans: give a folder.")
+            raise InputError(f"{role} {root} is one file, but the input holds {len(scans)} scans: give a folder.")
         return {scans[0].name: str(root)}
     found = {}
     for scan in scans:
@@ -106,7 +107,7 @@ def find_organs(scans: Sequence[SourceScan], organ_mask: str | Path) -> dict[str
         if organ is not None:
             found[scan.name] = str(organ)
     if not found:
-        raise InputError(f"organ_mask {root} holds no file named as a scan, such as {scans[0].name}.nii.gz.")
+        raise InputError(f"{role} {root} holds no file named as a scan, such as {scans[0].name}.nii.gz.")
     return found
 
 

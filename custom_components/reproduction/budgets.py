@@ -1,0 +1,162 @@
+"""How long everything is trained and how large it is: the same for all methods of a comparison."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..datasets import split_by_patient
+from ..errors import InputError
+from .plain_values import plain_values
+
+__all__ = ["Budget", "Length", "Stage", "read_budget", "training_length"]
+
+FOLDER = Path(__file__).with_name("budgets")
+STAGES = ("generator", "autoencoder", "painting", "network", "masks")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a budget says of one stage.
+
+    Attributes:
+        config: overlays, laid below those of the method.
+        keys: keys of the configs and their values.
+        steps: optimiser steps at least; None where the stage trains nothing, or counts epochs by its keys.
+    """
+
+    config: tuple[str, ...] = ()
+    keys: Mapping[str, Any] = ()
+    steps: int | None = None
+
+
+@dataclass(frozen=True)
+class Budget:
+    """A budget.
+
+    Attributes:
+        name: paper, small, tiny, or the path of a file.
+        content: the file's content.
+    """
+
+    name: str
+    content: Mapping[str, Any]
+
+    @property
+    def val_fraction(self) -> float:
+        """Share of the patients that are not held out by which weights are chosen."""
+        return float(self.content.get("val_fraction", 0.1))
+
+    def of(self, experiment: str) -> Mapping[str, Any]:
+        """The part for an experiment.
+
+        Raises:
+            InputError: where it has none.
+        """
+        try:
+            return self.content["experiments"][experiment]
+        except KeyError:
+            raise InputError(f"budget {self.name} says nothing of {experiment}.") from None
+
+    def stage(self, experiment: str, name: str, method: str | None = None) -> Stage:
+        """A stage of an experiment, as the method has it: its own keys are laid over those of all methods.
+
+        Keys of the ``network`` take the place of the others' instead: another network has other keys.
+        """
+        part = self.of(experiment)
+        own = part.get("methods", {}).get(method, {}).get(name, {})
+        common = part.get(name, {})
+        return Stage(
+            tuple(own.get("config", common.get("config", ()))),
+            {**({} if name == "network" and own else common.get("keys", {})), **own.get("keys", {})},
+            own.get("steps", common.get("steps")),
+        )
+
+    def segmenter(self, experiment: str, name: str) -> Stage:
+        """The training of a segmenter.
+
+        Raises:
+            InputError: for one that the budget does not know.
+        """
+        known = self.of(experiment).get("segmenters", {})
+        if name not in known:
+            raise InputError(f"segmenters must be among {', '.join(known)}, got {name!r}.")
+        return Stage(tuple(known[name].get("config", ())), known[name].get("keys", {}))
+
+
+def read_budget(name: str) -> Budget:
+    """A shipped budget by name, or one of a JSON file.
+
+    Raises:
+        InputError: where it is neither, or not of the right form.
+    """
+    shipped = FOLDER / f"{name}.json"
+    path = shipped if shipped.is_file() else Path(str(name))
+    if not path.is_file():
+        known = ", ".join(sorted(one.stem for one in FOLDER.glob("*.json")))
+        raise InputError(f"budget must be one of {known} or a JSON file, got {name!r}.")
+    try:
+        content = json.loads(path.read_text())
+        for part in content["experiments"].values():
+            for stage in STAGES:
+                _check_stage(part.get(stage, {}))
+            for own in (*part.get("segmenters", {}).values(), *part.get("methods", {}).values()):
+                _check_stage(own) if "keys" in own else [_check_stage(stage) for stage in own.values()]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"budget {path} cannot be read: {error!r}.") from error
+    return Budget(str(name), content)
+
+
+def _check_stage(stage: Mapping[str, Any]) -> None:
+    """Raises ValueError for something that is no stage."""
+    unknown = set(stage) - {"config", "keys", "steps"}
+    if unknown:
+        raise ValueError(f"a stage has config, keys and steps, not {', '.join(sorted(unknown))}")
+    steps = stage.get("steps")
+    if steps is not None and (isinstance(steps, bool) or not isinstance(steps, int) or steps < 1):
+        raise ValueError(f"steps must be a whole number above 0, not {steps!r}")
+
+
+@dataclass(frozen=True)
+class Length:
+    """A training in epochs: as many steps as were asked for, rounded up to whole epochs."""
+
+    epochs: int
+    steps: int
+    val_fraction: float
+
+    @property
+    def keys(self) -> dict[str, Any]:
+        """Keys of a painting bundle's training; checkpoints and validations cost little of it."""
+        return {
+            "max_epochs": self.epochs,
+            "val_fraction": self.val_fraction,
+            "val_interval": max(1, self.epochs // 10),
+            "checkpoint_interval": max(1, self.epochs // 20),
+            "picture_interval": 0,
+        }
+
+
+def training_length(
+    bundle: str, overlays: Sequence[str], stage: Stage, cases: Sequence[Mapping[str, Any]], val_fraction: float
+) -> Length:
+    """How many epochs make up a stage's steps.
+
+    Args:
+        bundle: that is trained.
+        overlays: over its training config.
+        stage: with ``steps`` and keys, of which ``batch_size`` and ``repeats`` decide on the length of an epoch.
+        cases: that it is given, dictionaries with ``patient``.
+        val_fraction: share of the patients by which weights are chosen, at least one.
+    """
+    value = plain_values(bundle, "training", overlays, stage.keys)
+    patients = len({case["patient"] for case in cases})
+    fraction = max(1, round(val_fraction * patients)) / patients
+    learnt = split_by_patient(list(cases), fraction, "training")
+    epoch = math.ceil(len(learnt) * int(value["repeats"]) / int(value["batch_size"]))
+    epochs = math.ceil((stage.steps or epoch) / epoch)
+    return Length(epochs, epochs * epoch, fraction)

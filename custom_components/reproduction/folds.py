@@ -1,0 +1,171 @@
+"""The cases of each fold: what generators and segmenters learn from, what weights are chosen by, what is held out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..datasets import case_name, list_cases, split_by_patient, with_lesions
+from ..errors import InputError
+from ..labels import LesionLabels
+from ..preparation import write_json
+
+__all__ = ["Fold", "deal_folds", "write_folds"]
+
+Cases = list[dict[str, Any]]
+
+TEST_FRACTION = 0.2  # as the paper's 202 of 1010 patients, where the data set does not tell its test cases
+
+
+@dataclass(frozen=True)
+class Fold:
+    """The cases of a fold; a patient is in one of ``train``, ``val`` and ``test``, and no patient of ``val`` or
+    ``test`` is in ``normal``.
+
+    Attributes:
+        number: from 0.
+        folder: where its datalists lie.
+        counts: datalist -> number of cases.
+        organs: folder with the organ masks of the normal cases, or None.
+    """
+
+    number: int
+    folder: Path
+    counts: dict[str, int]
+    organs: Path | None = None
+
+    def path(self, part: str) -> Path:
+        """The data set of ``train``, ``val``, ``test`` or ``normal``: a folder with a datalist."""
+        return self.folder / part
+
+
+def deal_folds(
+    pathological: Sequence[dict[str, Any]],
+    test: Sequence[dict[str, Any]],
+    normal: Sequence[dict[str, Any]],
+    folds: int,
+    val_fraction: float,
+) -> list[dict[str, Cases]]:
+    """The parts of each fold.
+
+    Patients are dealt in the order of their SHA-256, so that the folds are the same everywhere.
+
+    Args:
+        pathological: cases with lesions.
+        test: those that the data set keeps for the test; with a single fold they are what is held out.
+        normal: cases without lesions.
+        folds: 1, or how many parts the patients are dealt into, each of which is held out once.
+        val_fraction: share of a fold's other patients by which a segmenter's weights are chosen, at least one.
+
+    Raises:
+        InputError: where a part would be empty.
+    """
+    everyone = [*pathological, *test]
+    if folds == 1:
+        held_out = {case["patient"] for case in test or split_by_patient(everyone, TEST_FRACTION, "validation")}
+        blocks = [held_out]
+    else:
+        patients = sorted({case["patient"] for case in everyone}, key=lambda p: hashlib.sha256(p.encode()).hexdigest())
+        if len(patients) < folds:
+            raise InputError(f"{len(patients)} patients cannot be dealt into {folds} folds.")
+        blocks = [set(map(str, block)) for block in np.array_split(np.array(patients), folds)]
+    parts = []
+    for number, held_out in enumerate(blocks):
+        rest = [case for case in everyone if case["patient"] not in held_out]
+        patients = {case["patient"] for case in rest}
+        if len(patients) < 3:
+            raise InputError(
+                f"fold {number} leaves {len(patients)} patients to train on: at least 3 are needed, so that a "
+                "generator and a segmenter can each be chosen by patients they have not learnt from."
+            )
+        fraction = max(1, round(val_fraction * len(patients))) / len(patients)
+        fold = {
+            "train": split_by_patient(rest, fraction, "training"),
+            "val": split_by_patient(rest, fraction, "validation"),
+            "test": [case for case in everyone if case["patient"] in held_out],
+        }
+        unseen = {case["patient"] for part in ("val", "test") for case in fold[part]}
+        fold["normal"] = [case for case in normal if case["patient"] not in unseen]
+        if normal and not fold["normal"]:
+            raise InputError(f"all normal cases are of patients that fold {number} holds out.")
+        parts.append(fold)
+    return parts
+
+
+def write_folds(
+    data: Path, folder: Path, labels: LesionLabels, folds: int, val_fraction: float, organ: str | None, normals: bool
+) -> list[Fold]:
+    """Deals a data set into folds and writes their datalists, or checks that they are as they were.
+
+    Args:
+        data: folder with ``Pathological`` and ``Normal``, as ``lefusion prepare lidc`` and ``emidec`` write them.
+        folder: gets ``<fold>/<part>/datalist.json``.
+        labels: lesions of the label maps.
+        organ: folder of organ masks beside the normal images, where there is one.
+        normals: whether normal cases are needed.
+
+    Raises:
+        InputError: where cases are missing, too few, or not those that the folder was begun with.
+    """
+    training, test = _pathological(data / "Pathological", labels)
+    normal: Cases = []
+    if (data / "Normal").is_dir():
+        normal = list_cases(data / "Normal", labelled=organ is None)
+    elif normals:
+        raise InputError(f"{data} has no folder Normal: scans without lesions are what N' and N'' are painted into.")
+    for case in normal:
+        case["patient"] = str(case["patient"])
+    masks = None if organ is None or not (data / "Normal" / organ).is_dir() else data / "Normal" / organ
+    found = []
+    for number, parts in enumerate(deal_folds(training, test, normal, folds, val_fraction)):
+        fold = Fold(number, folder / str(number), {part: len(cases) for part, cases in parts.items()}, masks)
+        for part, cases in parts.items():
+            if part == "normal" and not normal:
+                continue
+            _write_or_check(fold.path(part) / "datalist.json", [_absolute(case) for case in cases], data)
+        found.append(fold)
+    return found
+
+
+def _pathological(root: Path, labels: LesionLabels) -> tuple[Cases, Cases]:
+    """Cases with lesions, and those of them that the datalist keeps under ``test``."""
+    cases, test = list_cases(root), _test_cases(root / "datalist.json")
+    for case in (*cases, *test):
+        case["patient"] = str(case["patient"])
+    return with_lesions(cases, labels), with_lesions(test, labels) if test else []
+
+
+def _test_cases(datalist: Path) -> Cases:
+    """The cases under ``test`` of a datalist, where there is one that has them."""
+    content = json.loads(datalist.read_text()) if datalist.is_file() else []
+    entries = content.get("test", []) if isinstance(content, dict) else []
+    cases = []
+    for entry in entries:
+        case = {**entry, **{key: str(datalist.parent / entry[key]) for key in ("image", "label")}}
+        case.setdefault("case", case_name(case["image"]))
+        case.setdefault("patient", case["case"])
+        for key in ("image", "label"):
+            if not Path(case[key]).is_file():
+                raise InputError(f"{key} {case[key]} of test case {case['case']} does not exist.")
+        cases.append(case)
+    return cases
+
+
+def _absolute(case: dict[str, Any]) -> dict[str, Any]:
+    return {**case, **{key: str(Path(case[key]).resolve()) for key in ("image", "label") if key in case}}
+
+
+def _write_or_check(path: Path, cases: Cases, data: Path) -> None:
+    if not path.is_file():
+        write_json(path, cases)
+    elif json.loads(path.read_text()) != json.loads(json.dumps(cases)):
+        raise InputError(
+            f"the cases of {data} are not those that {path} was written for: put the data back as it was, or choose "
+            "another --work."
+        )

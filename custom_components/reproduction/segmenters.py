@@ -1,0 +1,46 @@
+"""Cells that judge a training setting: a segmenter trained on real and synthetic cases, measured on those held out."""
+
+from __future__ import annotations
+
+from .budgets import Stage
+from .cells import Cell, Step
+from .commands import evaluate_segmenter, train_segmenter
+from .folds import Fold
+from .paper import Row
+from .plain_values import plain_values
+from .plan import Plan
+from .sets import set_folder
+
+__all__ = ["BUNDLE", "segmenter_cell"]
+
+BUNDLE = "lesion_segmentation"
+NETWORK_KEYS = ("network_def", "width", "kernel_size", "strides", "spatial_size")  # needed to load the weights, too
+
+
+def segmenter_cell(plan: Plan, fold: Fold, row: Row, segmenter: str, seed: int) -> Cell:
+    """The cell that trains and measures a segmenter in the setting of a table's row."""
+    id_ = plan.id("segmenter", fold, row.key, segmenter, str(seed))
+    folder = plan.work / id_
+    stage = plan.budget.segmenter(plan.experiment.name, segmenter)
+    overlays = (*stage.config, *plan.experiment.segmenter_config)
+    lists = [fold.path("train"), *(set_folder(plan, fold, name) for name in row.sets)]
+    output = folder / "training"
+    training = train_segmenter(BUNDLE, overlays, lists, fold.path("val"), output, {**stage.keys, "seed": seed})
+    weights = output / "checkpoints" / "model.pt"
+    network = {key: value for key, value in stage.keys.items() if key.split("#")[0] in NETWORK_KEYS}
+    measuring = evaluate_segmenter(BUNDLE, overlays, fold.path("test"), weights, folder / "evaluation", network)
+    steps = (
+        Step("train", training, checkpoint=output / "checkpoints" / "checkpoint_latest.pt", output=output),
+        Step("evaluate", measuring, output=folder / "evaluation"),
+    )
+    needs = tuple(plan.id("set", fold, str(name)) for name in row.sets)
+    units = _steps(overlays, stage)
+    about = plan.about(fold, setting=row.key, segmenter=segmenter, seed=seed, optimiser_steps=units)
+    like = f"segmenter/{plan.experiment.name}/{segmenter}"
+    return Cell(id_, steps, needs, about, "segmenter", like, units)
+
+
+def _steps(overlays: tuple[str, ...], stage: Stage) -> int:
+    """Optimiser steps of a training: the same for every setting, however many cases it mixes."""
+    values = plain_values(BUNDLE, "training", overlays, stage.keys)
+    return int(values["max_epochs"]) * int(values["steps_per_epoch"])
