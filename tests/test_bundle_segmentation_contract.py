@@ -19,6 +19,7 @@ from lefusion_scripts.zoo_contents import Member, check_contents
 CONFIGS = BUNDLE / "configs"
 OVERLAYS = {
     "train_cpu": (["train"], ["train", "evaluate"]),
+    "adamw": (["train"],),
     "multi_gpu_train": (["train"],),
     "swinunetr": (["train"], ["train", "evaluate"], ["inference"]),
     "heart": (["train"], ["train", "evaluate"], ["inference"]),

@@ -27,11 +27,13 @@ class Stage:
         config: overlays, laid below those of the method.
         keys: keys of the configs and their values.
         steps: optimiser steps at least; None where the stage trains nothing, or counts epochs by its keys.
+        warm_up: keys of a training on the real cases alone, from whose weights the trainings of all settings begin.
     """
 
     config: tuple[str, ...] = ()
     keys: Mapping[str, Any] = ()
     steps: int | None = None
+    warm_up: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,8 @@ class Budget:
         known = self.of(experiment).get("segmenters", {})
         if name not in known:
             raise InputError(f"segmenters must be among {', '.join(known)}, got {name!r}.")
-        return Stage(tuple(known[name].get("config", ())), known[name].get("keys", {}))
+        own = known[name]
+        return Stage(tuple(own.get("config", ())), own.get("keys", {}), warm_up=own.get("warm_up"))
 
 
 def read_budget(name: str) -> Budget:
@@ -113,9 +116,9 @@ def read_budget(name: str) -> Budget:
 
 def _check_stage(stage: Mapping[str, Any]) -> None:
     """Raises ValueError for something that is no stage."""
-    unknown = set(stage) - {"config", "keys", "steps"}
+    unknown = set(stage) - {"config", "keys", "steps", "warm_up"}
     if unknown:
-        raise ValueError(f"a stage has config, keys and steps, not {', '.join(sorted(unknown))}")
+        raise ValueError(f"a stage has config, keys, steps and warm_up, not {', '.join(sorted(unknown))}")
     steps = stage.get("steps")
     if steps is not None and (isinstance(steps, bool) or not isinstance(steps, int) or steps < 1):
         raise ValueError(f"steps must be a whole number above 0, not {steps!r}")

@@ -70,7 +70,7 @@ class Cell:
 
     @property
     def kind(self) -> str:
-        """generator, set, segmenter or quality."""
+        """generator, set, warm_up, segmenter or quality."""
         return self.id.split("/")[0]
 
     def folder(self, work: Path) -> Path:

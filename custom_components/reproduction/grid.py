@@ -8,7 +8,7 @@ from .generators import generator_cell
 from .paper import PaperTable, Row
 from .plan import Plan
 from .qualities import quality_cell
-from .segmenters import segmenter_cell
+from .segmenters import segmenter_cell, warm_up_cell
 from .sets import MASKS_OF, set_cell
 
 __all__ = ["chosen_rows", "list_cells", "row_cells"]
@@ -60,5 +60,9 @@ def list_cells(plan: Plan, table: PaperTable) -> list[Cell]:
         for segmenter in plan.segmenters if table.kind == "segmentation" else (None,):
             for cell in row_cells(plan, table, row, segmenter):
                 add(cell)
-    order = {"generator": 0, "set": 1, "segmenter": 2, "quality": 2}
+    for segmenter in plan.segmenters if table.kind == "segmentation" else ():
+        for fold in plan.folds:
+            for seed in range(plan.seeds):
+                add(warm_up_cell(plan, fold, segmenter, seed))
+    order = {"generator": 0, "set": 1, "warm_up": 2, "segmenter": 3, "quality": 3}
     return sorted(cells.values(), key=lambda cell: order[cell.kind])
