@@ -90,7 +90,7 @@ def _run(cell: Cell, work: Path, threads: int, lock: int | None, made_by: str) -
     seconds = sum(_read_step(folder, step)["seconds"] for step in cell.steps)
     for path in folder.rglob("checkpoint_latest.pt"):  # as large as everything else, and of no more use
         path.unlink()
-    about = {"seconds": round(seconds, 1), "units": cell.units, "revision": made_by, "version": __version__}
+    about = {"seconds": round(seconds, 3), "units": cell.units, "revision": made_by, "version": __version__}
     write_record(folder / "result.json", {**about, **result})
 
 
@@ -140,7 +140,7 @@ def _execute(step: Step, folder: Path, threads: int, lock: int | None) -> float:
                 process.wait()
     if code not in step.accepted:
         raise InputError(f"{_last_words(log)} (exit code {code} of step {step.name}; log in {log})")
-    return round(time.monotonic() - begun, 2)
+    return round(time.monotonic() - begun, 3)
 
 
 def environment(threads: int) -> Mapping[str, str]:
