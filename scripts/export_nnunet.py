@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from custom_components.case_lists import read_lists
+from custom_components.case_lists import read_lists, warn_of_shared
 from custom_components.errors import InputError, as_flag
 from custom_components.files import check_writable
 from custom_components.labels import LesionLabels
@@ -44,6 +44,7 @@ def export_nnunet(
         raise InputError(f"{export.folder} exists; --overwrite true replaces it.")
     train = [case for cases in read_lists(lists, "lists") for case in cases]
     test = [] if test_lists is None else [case for cases in read_lists(test_lists, "test_lists") for case in cases]
+    warn_of_shared(train, test, "lists", "test_lists")
     counts = export.write(train, test)
     real = counts["training"] - counts["synthetic"]
     print(

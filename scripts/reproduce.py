@@ -83,7 +83,7 @@ def reproduce(
     names = _words(segmenters)
     for name in names:
         chosen.segmenter(experiment.name, name)
-    check_options(work_, experiment.name, options)
+    begun = check_options(work_, experiment.name, options)
     methods, settings = (None if given is None else _words(given) for given in (methods, settings))
 
     def plan_in(folder: Path) -> Plan:
@@ -91,11 +91,13 @@ def reproduce(
         dealt = write_folds(data_, folder, labels, folds, chosen.val_fraction, experiment.organ, normals)
         return Plan(work_, experiment, chosen, dealt, seeds, names, methods, settings, threads, str(features))
 
-    if dry:  # leaves nothing behind
+    if dry or not begun:  # what is wrong is told before anything is written
         with tempfile.TemporaryDirectory() as folder:
             plan = plan_in(Path(folder))
-            _show(list_cells(plan, paper), plan, as_flag(measure, "measure"))
-        return
+            cells = list_cells(plan, paper)
+            if dry:
+                _show(cells, plan, as_flag(measure, "measure"))
+                return
     with lock_folder(work_) as lock:
         claim(work_, experiment.name, options)
         plan = plan_in(work_ / "folds" / experiment.name)
@@ -124,11 +126,11 @@ def _table(name: str, data: Path, dataset: str | None) -> PaperTable:
 
 
 def _words(value: Any) -> list[str]:
-    if isinstance(value, str):
-        value = value.strip("[]() ").split(",")
-    if not isinstance(value, Sequence) or not value:
+    parts = value.strip("[]() ").split(",") if isinstance(value, str) else value
+    names = [str(part).strip(" '\"") for part in parts] if isinstance(parts, Sequence) else []
+    if not any(names):
         raise InputError(f"methods, settings and segmenters are names with commas between them, got {value!r}.")
-    return list(dict.fromkeys(str(part).strip(" '\"") for part in value if str(part).strip()))
+    return list(dict.fromkeys(name for name in names if name))
 
 
 def _show(cells: Sequence[Cell], plan: Plan, measure: bool) -> None:

@@ -107,8 +107,14 @@ def read_budget(name: str) -> Budget:
         for part in content["experiments"].values():
             for stage in STAGES:
                 _check_stage(part.get(stage, {}))
-            for own in (*part.get("segmenters", {}).values(), *part.get("methods", {}).values()):
-                _check_stage(own) if "keys" in own else [_check_stage(stage) for stage in own.values()]
+            for own in part.get("methods", {}).values():
+                for stage in own.values():
+                    _check_stage(stage)
+            for stage in part.get("segmenters", {}).values():
+                _check_stage(stage)
+        fraction = content.get("val_fraction", 0.1)
+        if isinstance(fraction, bool) or not isinstance(fraction, int | float) or not 0 < fraction < 1:
+            raise ValueError(f"val_fraction must lie between 0 and 1, not {fraction!r}")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"budget {path} cannot be read: {error!r}.") from error
     return Budget(str(name), content)
@@ -116,6 +122,8 @@ def read_budget(name: str) -> Budget:
 
 def _check_stage(stage: Mapping[str, Any]) -> None:
     """Raises ValueError for something that is no stage."""
+    if not isinstance(stage, Mapping):
+        raise ValueError(f"a stage is an object, not {stage!r}")
     unknown = set(stage) - {"config", "keys", "steps", "warm_up"}
     if unknown:
         raise ValueError(f"a stage has config, keys, steps and warm_up, not {', '.join(sorted(unknown))}")

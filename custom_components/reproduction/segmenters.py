@@ -16,7 +16,8 @@ from .sets import set_folder
 __all__ = ["BUNDLE", "segmenter_cell", "warm_up_cell"]
 
 BUNDLE = "lesion_segmentation"
-NETWORK_KEYS = ("network_def", "width", "kernel_size", "strides", "spatial_size")  # needed to load the weights, too
+# What decides on the network and on what it is shown, of which measuring has to know too.
+NETWORK_KEYS = ("network_def", "width", "kernel_size", "strides", "spatial_size", "spacing_mm", "hu_window", "in_plane")
 
 
 def warm_up_cell(plan: Plan, fold: Fold, segmenter: str, seed: int) -> Cell | None:
@@ -49,8 +50,10 @@ def segmenter_cell(plan: Plan, fold: Fold, row: Row, segmenter: str, seed: int) 
     keys: dict[str, Any] = {**stage.keys, "seed": seed}
     needs = tuple(plan.id("set", fold, str(name)) for name in row.sets)
     begun = warm_up_cell(plan, fold, segmenter, seed)
+    effort = None
     if begun is not None:
         needs += (begun.id,)
+        effort = (begun.like, _steps(overlays, stage.keys))
         keys["pretrained"] = plan.work / begun.id / "training" / "checkpoints" / "model_final.pt"
     training = train_segmenter(BUNDLE, overlays, lists, fold.path("val"), output, keys)
     weights = output / "checkpoints" / "model.pt"
@@ -63,7 +66,7 @@ def segmenter_cell(plan: Plan, fold: Fold, row: Row, segmenter: str, seed: int) 
     units = _steps(overlays, stage.keys)
     about = plan.about(fold, setting=row.key, segmenter=segmenter, seed=seed, optimiser_steps=units)
     like = f"segmenter/{plan.experiment.name}/{segmenter}"
-    return Cell(id_, steps, needs, about, "segmenter", like, units)
+    return Cell(id_, steps, needs, about, "segmenter", like, units, effort)
 
 
 def _steps(overlays: tuple[str, ...], keys: Mapping[str, Any]) -> int:
