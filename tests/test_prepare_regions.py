@@ -59,7 +59,7 @@ def test_no_region_touches_a_marked_voxel_of_thick_slices(tmp_path):
     marks = np.zeros(lungs()[:, :, ::4].shape, np.uint8)
     marks[:, :, 10:] = 1
     path = save_nifti(tmp_path / "marks.nii.gz", marks, thick)
-    prepare_regions(str(tmp_path / "a.nii.gz"), str(tmp_path / "out"), 24, size=(8, 8, 8), exclude=str(path))
+    prepare_regions(str(tmp_path / "a.nii.gz"), str(tmp_path / "out"), 10, size=(8, 8, 8), exclude=str(path))
     marked = (thick @ [0, 0, 10, 1])[2]
     for entry in entries(tmp_path / "out"):
         top = (nib.load(tmp_path / "out" / entry["image"]).affine @ [0, 0, 7, 1])[2]
