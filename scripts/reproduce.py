@@ -11,6 +11,7 @@ from typing import Any
 from custom_components.errors import InputError, as_flag
 from custom_components.files import write_atomically
 from custom_components.labels import LesionLabels
+from custom_components.metrics.features import choose_features
 from custom_components.reproduction.budgets import read_budget
 from custom_components.reproduction.cells import Cell
 from custom_components.reproduction.costs import Costs, duration
@@ -80,6 +81,8 @@ def reproduce(
     experiment, chosen = read_experiments()[paper.dataset], read_budget(str(budget))
     options = {"data": str(data_), "folds": folds, "budget": chosen.content, "features": str(features)}
     options["threads"] = threads  # the last bits of a result depend on it
+    if features != "lesion" and paper.kind == "quality":
+        choose_features(str(features))  # told now, not after the painting
     names = _words(segmenters)
     for name in names:
         chosen.segmenter(experiment.name, name)

@@ -122,6 +122,7 @@ def test_a_dry_run_leaves_nothing_behind(phantoms, tmp_path, capsys):
         ({"segmenters": "unet"}, "segmenters must be among dynunet, swinunetr"),
         ({"methods": "lefusion_h"}, "methods of table 2 are"),
         ({"settings": "Q"}, "settings of table 2 are P, "),
+        ({"table": "A3", "methods": None, "settings": None, "features": "none.pt"}, "none.pt"),
         ({"settings": ""}, "names with commas between them"),
         ({"folds": 7}, "6 patients cannot be dealt into 7 folds"),
         ({"budget": "none.json"}, "budget must be one of"),

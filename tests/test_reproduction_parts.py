@@ -124,6 +124,8 @@ def test_trainings_have_as_many_steps_as_the_budget_says():
         ('{"experiments": {"lidc": {"generator": {"steps": 0}}}}', "above 0"),
         ('{"experiments": {"lidc": {"segmenters": {"dynunet": {"epochs": 3}}}}}', "not epochs"),
         ('{"experiments": {"lidc": {"methods": {"repaint": {"generator": 350}}}}}', "not 350"),
+        ('{"experiments": {"lidc": {"generator": {"config": "train_cpu"}}}}', "config must be a list"),
+        ('{"experiments": {"lidc": {"generator": {"keys": ["a"]}}}}', "keys must be an object"),
         ('{"val_fraction": "a tenth", "experiments": {}}', "val_fraction must lie between 0 and 1"),
         ("no JSON", "cannot be read"),
     ],
@@ -132,6 +134,12 @@ def test_budgets_of_another_form_are_refused(content, words, tmp_path):
     (tmp_path / "budget.json").write_text(content)
     with pytest.raises(InputError, match=words):
         read_budget(str(tmp_path / "budget.json"))
+
+
+def test_counts_that_are_none_are_told_by_their_key():
+    stage = Stage(("train_cpu",), {"batch_size": "four"}, steps=100)
+    with pytest.raises(InputError, match="batch_size must be a whole number above 0, got 'four'"):
+        training_length("lefusion_lidc", stage.config, stage, [{"patient": str(n)} for n in range(9)], 0.1)
 
 
 def test_a_segmenter_of_a_budget_needs_no_keys_of_its_own(tmp_path):

@@ -88,7 +88,7 @@ def test_test_patients_that_are_trained_on_are_told(sets, tmp_path, capsys):
     assert "patients are in lists and in test_lists, a for one" in capsys.readouterr().err
 
 
-def test_labels_become_consecutive_and_anatomy_background(tmp_path):
+def test_labels_become_consecutive_and_anatomy_background(tmp_path, capsys):
     label = np.zeros((6, 6, 4), np.uint8)
     for value in (1, 2, 3, 4):
         label[value] = value
@@ -96,7 +96,9 @@ def test_labels_become_consecutive_and_anatomy_background(tmp_path):
     save_nifti(
         tmp_path / "in" / "images" / "h.nii.gz", np.arange(144, dtype=np.uint16).reshape(6, 6, 4), AFFINE, (0.5, -7)
     )
-    export_nnunet(str(tmp_path), str(tmp_path / "in"), classes="pmo=4,mi=3", modality="MR", name="Heart")
+    given = {"classes": "pmo=4,mi=3", "modality": "MR", "name": "Heart", "test_lists": str(tmp_path / "in")}
+    export_nnunet(str(tmp_path), str(tmp_path / "in"), **given)
+    assert "labelsTs PREDICTIONS -l 1 2" in capsys.readouterr().out
     folder = tmp_path / "Dataset501_Heart"
     stored = stored_of(folder / "labelsTr" / "h.nii.gz")
     np.testing.assert_array_equal(stored[:, 0, 0], [0, 0, 0, 1, 2, 0])

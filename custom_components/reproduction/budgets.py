@@ -11,7 +11,7 @@ from typing import Any
 
 from ..datasets import split_by_patient
 from ..errors import InputError
-from .plain_values import plain_values
+from .plain_values import plain_values, whole_number
 
 __all__ = ["Budget", "Length", "Stage", "read_budget", "training_length"]
 
@@ -127,6 +127,12 @@ def _check_stage(stage: Mapping[str, Any]) -> None:
     unknown = set(stage) - {"config", "keys", "steps", "warm_up"}
     if unknown:
         raise ValueError(f"a stage has config, keys, steps and warm_up, not {', '.join(sorted(unknown))}")
+    config = stage.get("config", [])
+    if not isinstance(config, list) or not all(isinstance(name, str) for name in config):
+        raise ValueError(f"config must be a list of overlays, not {config!r}")
+    for key in ("keys", "warm_up"):
+        if not isinstance(stage.get(key) or {}, Mapping):
+            raise ValueError(f"{key} must be an object, not {stage[key]!r}")
     steps = stage.get("steps")
     if steps is not None and (isinstance(steps, bool) or not isinstance(steps, int) or steps < 1):
         raise ValueError(f"steps must be a whole number above 0, not {steps!r}")
@@ -168,6 +174,6 @@ def training_length(
     patients = len({case["patient"] for case in cases})
     fraction = max(1, round(val_fraction * patients)) / patients
     learnt = split_by_patient(list(cases), fraction, "training")
-    epoch = math.ceil(len(learnt) * int(value["repeats"]) / int(value["batch_size"]))
+    epoch = math.ceil(len(learnt) * whole_number(value, "repeats") / whole_number(value, "batch_size"))
     epochs = math.ceil((stage.steps or epoch) / epoch)
     return Length(epochs, epochs * epoch, fraction)

@@ -9,7 +9,7 @@ from .cells import Cell, Step
 from .commands import evaluate_segmenter, train_segmenter
 from .folds import Fold
 from .paper import Row
-from .plain_values import plain_values
+from .plain_values import plain_values, whole_number
 from .plan import Plan
 from .sets import set_folder
 
@@ -72,4 +72,4 @@ def segmenter_cell(plan: Plan, fold: Fold, row: Row, segmenter: str, seed: int) 
 def _steps(overlays: tuple[str, ...], keys: Mapping[str, Any]) -> int:
     """Optimiser steps of a training: the same for every setting, however many cases it mixes."""
     values = plain_values(BUNDLE, "training", overlays, keys)
-    return int(values["max_epochs"]) * int(values["steps_per_epoch"])
+    return whole_number(values, "max_epochs") * whole_number(values, "steps_per_epoch")
