@@ -10,9 +10,9 @@ from typing import Any
 
 from .datasets import list_cases, split_by_patient
 from .errors import InputError
-from .synthesis.records import MANIFEST, read_manifest
+from .synthesis.records import MANIFEST, read_manifest, read_run
 
-__all__ = ["CaseList", "mix_cases", "parse_lists", "read_lists", "require_cases", "split_lists"]
+__all__ = ["CaseList", "mix_cases", "parse_lists", "read_lists", "require_cases", "split_lists", "warn_of_shared"]
 
 
 @dataclass(frozen=True)
@@ -60,12 +60,14 @@ def read_lists(lists: str | Sequence[str], key: str) -> list[list[dict[str, Any]
 
     Each case tells its ``list`` (number from 0) and how often it counts (``repeats``), and a synthetic one (of a folder
     with a manifest) ``synthetic``. A synthetic case belongs to the patient of the scan that it was made from: that
-    of the case of this name in any of the lists, or else the scan itself.
+    of the case of this name in any of the lists, or in the data set it was painted into, where that is still there;
+    or else the scan itself.
 
     Raises:
         InputError: as :func:`parse_lists` and :func:`~custom_components.datasets.list_cases`.
     """
-    found = []
+    found: list[list[dict[str, Any]]] = []
+    painted_into: dict[str, str] = {}
     for number, entry in enumerate(parse_lists(lists, key)):
         extra = {"list": number, "repeats": entry.repeats}
         scans = _scans_of(entry.path)
@@ -74,8 +76,10 @@ def read_lists(lists: str | Sequence[str], key: str) -> list[list[dict[str, Any]
             scan = scans.get(Path(case["image"]).name)
             origin = {} if scan is None else {"patient": scan, "synthetic": True}
             cases.append({**case, **extra, **origin})
+        painted_into |= _patients_painted_into(entry.path) if scans else {}
         found.append(cases)
-    patients = {case["case"]: str(case["patient"]) for cases in found for case in cases if not case.get("synthetic")}
+    named = {case["case"]: str(case["patient"]) for cases in found for case in cases if not case.get("synthetic")}
+    patients = {**painted_into, **named}
     for case in (case for cases in found for case in cases if case.get("synthetic")):
         case["patient"] = patients.get(case["patient"], case["patient"])
     return found
@@ -83,11 +87,24 @@ def read_lists(lists: str | Sequence[str], key: str) -> list[list[dict[str, Any]
 
 def _scans_of(path: Path) -> dict[str, str]:
     """File name of each synthetic image of a set -> the scan that it was made from; empty for real sets."""
-    root = path if path.is_dir() else path.parent
+    root = _root(path)
     if not (root / MANIFEST).is_file():
         return {}
     records = (record for record in read_manifest(root) if "image" in record.get("files", {}) and "scan" in record)
     return {Path(record["files"]["image"]).name: str(record["scan"]) for record in records}
+
+
+def _patients_painted_into(path: Path) -> dict[str, str]:
+    """Name of each scan that a set was painted into -> its patient; empty where the data set is not there any more."""
+    try:
+        cases = list_cases(str(read_run(_root(path))["input"]), labelled=False)
+    except (InputError, KeyError):
+        return {}
+    return {case["case"]: str(case["patient"]) for case in cases}
+
+
+def _root(path: Path) -> Path:
+    return path if path.is_dir() else path.parent
 
 
 def split_lists(
@@ -125,13 +142,7 @@ def split_lists(
     lists = read_lists(train_lists, "train_lists")
     if held_out_lists is not None:
         cases = _flat(lists)
-        held_out = {str(case["patient"]) for case in _flat(read_lists(held_out_lists, held_out_key))}
-        shared = sorted(held_out.intersection(str(case["patient"]) for case in cases))
-        if shared:
-            print(
-                f"warning: {len(shared)} patients are in train_lists and in {held_out_key}, {shared[0]} for one.",
-                file=sys.stderr,
-            )
+        warn_of_shared(cases, _flat(read_lists(held_out_lists, held_out_key)), "train_lists", held_out_key)
         return cases
     held_out = split_by_patient(lists[0], val_fraction, "validation", val_patients)
     if section == "validation":
@@ -139,6 +150,17 @@ def split_lists(
     names = {str(case["patient"]) for case in held_out}
     split_by_patient(lists[0], val_fraction, "training", val_patients)
     return [case for case in _flat(lists) if str(case["patient"]) not in names]
+
+
+def warn_of_shared(
+    cases: Sequence[dict[str, Any]], held_out: Sequence[dict[str, Any]], key: str, held_out_key: str
+) -> None:
+    """Tells on stderr of patients that are on both sides; the keys are the names of the settings."""
+    shared = sorted({str(case["patient"]) for case in cases} & {str(case["patient"]) for case in held_out})
+    if shared:
+        print(
+            f"warning: {len(shared)} patients are in {key} and in {held_out_key}, {shared[0]} for one.", file=sys.stderr
+        )
 
 
 def require_cases(cases: Sequence[dict[str, Any]], train_lists: str | Sequence[str]) -> None:

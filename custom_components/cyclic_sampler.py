@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -11,7 +12,18 @@ from .datasets import ReproducibleDataset
 from .errors import InputError
 from .seeds import derive_seed
 
-__all__ = ["CyclicSampler"]
+__all__ = ["CyclicSampler", "most_visits"]
+
+
+def most_visits(places: Sequence[int], num_samples: int) -> int:
+    """How often one case comes within an epoch at most: the ``repeats`` that its data set needs.
+
+    Args:
+        places: the cases of one round; a case may come several times.
+        num_samples: samples in an epoch, of all processes together.
+    """
+    rounds = num_samples // max(1, len(places)) + 2  # an epoch may begin and end within a round
+    return rounds * max(Counter(places).values(), default=1)
 
 
 class CyclicSampler(Sampler[int]):

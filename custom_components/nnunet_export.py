@@ -32,8 +32,8 @@ class NNUNetExport:
     1, 2, ... in the order of the classes' values, everything else background. A case that its list repeats is written
     that many times, since nnU-Net draws all cases alike. Scans keep their voxels, units and grid.
 
-    ``splits_final.json`` deals the patients of real cases out to five folds. What is validated on is real; training
-    leaves out every case of the fold's patients, those painted into their scans as well.
+    ``splits_final.json`` deals the patients of real cases out to five folds. What is validated on is real, and there
+    once; training leaves out every case of the fold's patients, those painted into their scans as well.
 
     Args:
         root: folder that becomes ``nnUNet_raw``.
@@ -84,13 +84,15 @@ class NNUNetExport:
     def _write(
         self, folder: Path, train: Sequence[Mapping[str, Any]], test: Sequence[Mapping[str, Any]]
     ) -> dict[str, int]:
-        cases = [(case, "Tr") for case in train for _ in range(int(case.get("repeats", 1)))]
-        cases += [(case, "Ts") for case in test]
-        names = _names([str(case["case"]) for case, _ in cases])
+        cases = [(case, "Tr", copy) for case in train for copy in range(int(case.get("repeats", 1)))]
+        cases += [(case, "Ts", 0) for case in test]
+        names = _names([str(case["case"]) for case, *_ in cases])
         records = []
-        for (case, part), name in zip(tqdm(cases, desc="cases", delay=10), names, strict=True):
+        for (case, part, copy), name in zip(tqdm(cases, desc="cases", delay=10), names, strict=True):
             synthetic = self._write_case(folder, part, name, case)
-            records.append({"name": name, "scan": str(case["patient"]), "synthetic": synthetic, "part": part})
+            records.append(
+                {"name": name, "scan": str(case["patient"]), "synthetic": synthetic, "part": part, "copy": copy}
+            )
         training = [record for record in records if record["part"] == "Tr"]
         splits = _splits(training)
         content = {
@@ -151,7 +153,7 @@ def _splits(records: Sequence[Mapping[str, Any]]) -> list[dict[str, list[str]]]:
     return [
         {
             "train": [record["name"] for record in records if fold_of.get(record["scan"]) != number],
-            "val": [record["name"] for record in real if fold_of[record["scan"]] == number],
+            "val": [record["name"] for record in real if fold_of[record["scan"]] == number and not record["copy"]],
         }
         for number in range(FOLDS)
     ]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from custom_components.case_lists import read_lists
+from custom_components.case_lists import read_lists, warn_of_shared
 from custom_components.errors import InputError, as_flag
 from custom_components.files import check_writable
 from custom_components.labels import LesionLabels
@@ -44,6 +44,7 @@ def export_nnunet(
         raise InputError(f"{export.folder} exists; --overwrite true replaces it.")
     train = [case for cases in read_lists(lists, "lists") for case in cases]
     test = [] if test_lists is None else [case for cases in read_lists(test_lists, "test_lists") for case in cases]
+    warn_of_shared(train, test, "lists", "test_lists")
     counts = export.write(train, test)
     real = counts["training"] - counts["synthetic"]
     print(
@@ -52,7 +53,7 @@ def export_nnunet(
     )
     if not counts["folds"]:
         print("fewer real patients than folds: no splits_final.json; train with fold all")
-    print(_commands(export.folder, dataset_id, bool(counts["folds"]), bool(test)))
+    print(_commands(export, dataset_id, bool(counts["folds"]), bool(test)))
 
 
 def _classes(classes: Any) -> dict[str, int]:
@@ -66,7 +67,8 @@ def _classes(classes: Any) -> dict[str, int]:
     return {name.strip(): int(value) for name, _, value in pairs}
 
 
-def _commands(folder: Path, number: int, folds: bool, test: bool) -> str:
+def _commands(export: NNUNetExport, number: int, folds: bool, test: bool) -> str:
+    folder, values = export.folder, sorted(export.layout.label_values.values())
     raw = folder.parent.resolve()
     lines = [
         f"export nnUNet_raw={raw} nnUNet_preprocessed={raw}_preprocessed nnUNet_results={raw}_results",
@@ -79,6 +81,6 @@ def _commands(folder: Path, number: int, folds: bool, test: bool) -> str:
     if test:
         lines += [
             f"nnUNetv2_predict -d {number} -c 3d_fullres -f {fold} -i {folder.resolve()}/imagesTs -o PREDICTIONS",
-            f"nnUNetv2_evaluate_simple {folder.resolve()}/labelsTs PREDICTIONS -l 1",
+            f"nnUNetv2_evaluate_simple {folder.resolve()}/labelsTs PREDICTIONS -l {' '.join(map(str, values))}",
         ]
     return "\n".join(lines)

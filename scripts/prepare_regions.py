@@ -71,6 +71,9 @@ def prepare_regions(
     organs = {} if organ_mask is None else find_organs(scans, organ_mask)
     excluded = {} if exclude is None else find_organs(scans, exclude, "exclude")
     settings = {"command": "prepare regions", "size": list(shape), "seed": seed, "count": count, "scans": len(scans)}
+    settings["patient"] = None if patient is None else str(patient)
+    for key, path in (("source", source), ("exclude", exclude), ("organ_mask", organ_mask)):
+        settings[key] = None if path is None else str(Path(str(path)).absolute())
     claim_folder(output, {**settings, "version": __version__}, as_flag(overwrite, "overwrite"), PARTS)
     placement = Placement(
         read_radii(BUNDLES / "diffmask" / "configs" / "sphere_radii.json"),
@@ -87,7 +90,7 @@ def prepare_regions(
         except InputError as error:
             failures.add(one.name, error)
         else:
-            write_json(record, [{**entry, "patient": patient or one.name} for entry in entries])
+            write_json(record, [{**entry, "patient": settings["patient"] or one.name} for entry in entries])
     entries = [entry for path in sorted((output / "scans").glob("*.json")) for entry in json.loads(path.read_text())]
     if entries:
         write_json(output / "datalist.json", entries)

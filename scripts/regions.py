@@ -61,6 +61,8 @@ def place_regions(
     rng = np.random.default_rng(derive_seed(placement.seed, name))
     ranks = np.linspace(0, 1, len(placement.radii_mm))
     forbidden = np.empty((0, 3)) if excluded is None else nib.affines.apply_affine(scan.affine, np.argwhere(excluded))
+    # A marked voxel reaches, interpolated, as far as the middle of its neighbours.
+    margin_mm = np.maximum(1, np.abs(scan.affine[:3, :3]).sum(axis=1))
     regions: list[Region] = []
     for _ in range(ROUNDS):
         missing = count - len(regions)
@@ -70,7 +72,7 @@ def place_regions(
         taken = [region.site for region in regions]
         sites = draw_sites(missing, radii, organ, scan.affine, placement.gaps_mm, rng, name, taken, scan)
         drawn = [Region(_affine(site[0], size, scan), tuple(size), site) for site in sites]
-        regions += [region for region in drawn if not _holds(region, forbidden)]
+        regions += [region for region in drawn if not _holds(region, forbidden, margin_mm)]
     if len(regions) < count:
         raise InputError(
             f"{name} has room for {len(regions)} of {count} regions of {' x '.join(map(str, size))} mm that hold "
@@ -89,10 +91,10 @@ def _affine(centre_mm: Sequence[float], size: Sequence[int], scan: Scan) -> np.n
     return nib.affines.from_matvec(np.eye(3), middle - half)
 
 
-def _holds(region: Region, points_mm: np.ndarray) -> bool:
-    """Whether any of the points lies in a region, or within a voxel of it."""
+def _holds(region: Region, points_mm: np.ndarray, margin_mm: np.ndarray) -> bool:
+    """Whether any of the points lies in a region, or within a margin of its outermost voxels."""
     index = points_mm - region.affine[:3, 3]
-    return bool(((index >= -1) & (index <= np.array(region.size))).all(axis=1).any())
+    return bool(((index >= -margin_mm) & (index <= np.array(region.size) - 1 + margin_mm)).all(axis=1).any())
 
 
 def write_region(region: Region, scan: Scan, organ: np.ndarray, output: Path, name: str, folder: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 from custom_components.errors import InputError, as_flag
 from custom_components.files import write_atomically
 from custom_components.labels import LesionLabels
+from custom_components.metrics.features import choose_features
 from custom_components.reproduction.budgets import read_budget
 from custom_components.reproduction.cells import Cell
 from custom_components.reproduction.costs import Costs, duration
@@ -80,10 +81,12 @@ def reproduce(
     experiment, chosen = read_experiments()[paper.dataset], read_budget(str(budget))
     options = {"data": str(data_), "folds": folds, "budget": chosen.content, "features": str(features)}
     options["threads"] = threads  # the last bits of a result depend on it
+    if features != "lesion" and paper.kind == "quality":
+        choose_features(str(features))  # told now, not after the painting
     names = _words(segmenters)
     for name in names:
         chosen.segmenter(experiment.name, name)
-    check_options(work_, experiment.name, options)
+    begun = check_options(work_, experiment.name, options)
     methods, settings = (None if given is None else _words(given) for given in (methods, settings))
 
     def plan_in(folder: Path) -> Plan:
@@ -91,11 +94,13 @@ def reproduce(
         dealt = write_folds(data_, folder, labels, folds, chosen.val_fraction, experiment.organ, normals)
         return Plan(work_, experiment, chosen, dealt, seeds, names, methods, settings, threads, str(features))
 
-    if dry:  # leaves nothing behind
+    if dry or not begun:  # what is wrong is told before anything is written
         with tempfile.TemporaryDirectory() as folder:
             plan = plan_in(Path(folder))
-            _show(list_cells(plan, paper), plan, as_flag(measure, "measure"))
-        return
+            cells = list_cells(plan, paper)
+            if dry:
+                _show(cells, plan, as_flag(measure, "measure"))
+                return
     with lock_folder(work_) as lock:
         claim(work_, experiment.name, options)
         plan = plan_in(work_ / "folds" / experiment.name)
@@ -124,11 +129,11 @@ def _table(name: str, data: Path, dataset: str | None) -> PaperTable:
 
 
 def _words(value: Any) -> list[str]:
-    if isinstance(value, str):
-        value = value.strip("[]() ").split(",")
-    if not isinstance(value, Sequence) or not value:
+    parts = value.strip("[]() ").split(",") if isinstance(value, str) else value
+    names = [str(part).strip(" '\"") for part in parts] if isinstance(parts, Sequence) else []
+    if not any(names):
         raise InputError(f"methods, settings and segmenters are names with commas between them, got {value!r}.")
-    return list(dict.fromkeys(str(part).strip(" '\"") for part in value if str(part).strip()))
+    return list(dict.fromkeys(name for name in names if name))
 
 
 def _show(cells: Sequence[Cell], plan: Plan, measure: bool) -> None:

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from bundle_runs import save_nifti
+
 from custom_components.preparation import write_json
 from custom_components.reproduction.budgets import read_budget
 from custom_components.reproduction.experiments import read_experiments
@@ -30,11 +33,14 @@ def plan_of(
 ) -> Plan:
     """A plan of 20 pathological and 6 normal cases."""
     chosen, made = read_budget(budget), []
+    # One label map for all: every heart has both classes.
+    label = save_nifti(work / "label.nii.gz", np.arange(5, dtype=np.uint8).reshape(5, 1, 1))
     dealt = deal_folds(made_up_cases(20), [], made_up_cases(6, "n"), folds, chosen.val_fraction)
     for number, parts in enumerate(dealt):
         fold = Fold(number, work / "folds" / str(number), {part: len(cases) for part, cases in parts.items()})
         for part, cases in parts.items():
-            write_json(fold.path(part) / "datalist.json", cases)
+            found = [{**case, "image": str(label), "label": str(label)} for case in cases]
+            write_json(fold.path(part) / "datalist.json", found)
         made.append(fold)
     return Plan(work, read_experiments()[dataset], chosen, made, seeds, segmenters, methods)
 

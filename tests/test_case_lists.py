@@ -65,6 +65,18 @@ def test_patient_of_a_datalist_is_that_of_cases_painted_into_its_scans(sets):
     assert [case["patient"] for case in painted][:3] == ["P1", "P1", "b"]
 
 
+def test_set_painted_into_other_scans_belongs_to_their_patients(sets, tmp_path):
+    (tmp_path / "normal.json").write_text(
+        json.dumps([{"image": f"{sets}/real/images/c.nii.gz", "case": "z", "patient": "a"}])
+    )
+    (sets / "painted" / "synthesis.json").write_text(json.dumps({"input": str(tmp_path / "normal.json")}))
+    try:
+        training = split_lists("training", [f"{sets}/real", f"{sets}/painted"], val_patients=["a"])
+    finally:
+        (sets / "painted" / "synthesis.json").unlink()
+    assert names(training) == [*"bcde", "b_s1", "b_s2"]
+
+
 def test_nothing_of_a_held_out_patient_is_trained_on(sets):
     lists = [f"{sets}/real", f"{sets}/painted"]
     settings = {"train_lists": lists, "val_patients": ["a"]}

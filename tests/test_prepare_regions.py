@@ -53,6 +53,19 @@ def test_no_region_holds_what_is_excluded(tmp_path):
         assert top < lowest and entry["patient"] == "P1"
 
 
+def test_no_region_touches_a_marked_voxel_of_thick_slices(tmp_path):
+    thick = affine() @ np.diag([1, 1, 4, 1])
+    save_nifti(tmp_path / "a.nii.gz", chest()[:, :, ::4], thick)
+    marks = np.zeros(lungs()[:, :, ::4].shape, np.uint8)
+    marks[:, :, 10:] = 1
+    path = save_nifti(tmp_path / "marks.nii.gz", marks, thick)
+    prepare_regions(str(tmp_path / "a.nii.gz"), str(tmp_path / "out"), 10, size=(8, 8, 8), exclude=str(path))
+    marked = (thick @ [0, 0, 10, 1])[2]
+    for entry in entries(tmp_path / "out"):
+        top = (nib.load(tmp_path / "out" / entry["image"]).affine @ [0, 0, 7, 1])[2]
+        assert marked - top > thick[2, 2] - 1e-6, "the last slice must hold nothing of the marked one"
+
+
 def test_scans_without_room_or_lung_are_told_and_the_others_are_made(tmp_path, capsys):
     folder = save_chests(tmp_path / "in", "a")
     save_nifti(folder / "noise.nii.gz", np.full((30, 30, 30), 40, np.int16), affine())
@@ -70,6 +83,9 @@ def test_the_same_command_again_changes_nothing_and_another_is_refused(tmp_path)
     assert before == {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in before}
     with pytest.raises(InputError, match="was prepared with count 2, now it is 3"):
         prepare_regions(str(folder), str(tmp_path / "out"), 3, size=SIZE)
+    marks = save_nifti(tmp_path / "a.nii.gz", np.zeros(lungs().shape, np.uint8), affine())
+    with pytest.raises(InputError, match="was prepared with exclude None"):
+        prepare_regions(str(folder), str(tmp_path / "out"), 2, size=SIZE, exclude=str(marks))
 
 
 @pytest.mark.parametrize(

@@ -122,10 +122,13 @@ def test_a_dry_run_leaves_nothing_behind(phantoms, tmp_path, capsys):
         ({"segmenters": "unet"}, "segmenters must be among dynunet, swinunetr"),
         ({"methods": "lefusion_h"}, "methods of table 2 are"),
         ({"settings": "Q"}, "settings of table 2 are P, "),
+        ({"table": "A3", "methods": None, "settings": None, "features": "none.pt"}, "none.pt"),
+        ({"settings": ""}, "names with commas between them"),
+        ({"folds": 7}, "6 patients cannot be dealt into 7 folds"),
         ({"budget": "none.json"}, "budget must be one of"),
     ],
 )
 def test_wrong_options_are_told_before_any_work(changed, words, phantoms, tmp_path):
     with pytest.raises(InputError, match=words):
         reproduce(data=str(phantoms), work=str(tmp_path / "work"), **{**GIVEN, **changed})
-    assert not list(tmp_path.rglob("result.json"))
+    assert not (tmp_path / "work").exists(), "or it would be a grid that was begun with these options"

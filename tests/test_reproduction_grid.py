@@ -6,14 +6,18 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from bundle_runs import save_nifti
 from reproduction_plans import option, plan_of
 
 from custom_components.bundle_configs import as_overrides, bundle_root, check_overrides, config_files
+from custom_components.datasets import split_by_patient
 from custom_components.errors import InputError
 from custom_components.reproduction.budgets import read_budget
 from custom_components.reproduction.grid import list_cells
 from custom_components.reproduction.paper import read_table, table_names
+from custom_components.reproduction.segmenters import segmenter_cell
 from custom_components.synthesis.options import read_options
 
 ALL = [(name, dataset) for name, datasets in table_names().items() for dataset in datasets]
@@ -141,6 +145,33 @@ def test_all_settings_and_methods_get_as_many_steps(tmp_path):
     assert len(one_network) == 1
     (asked,) = {read_budget("small").stage("lidc", "generator").steps}
     assert asked <= one_network.pop() < 1.1 * asked
+
+
+def test_a_network_of_one_class_takes_as_many_steps_though_fewer_cases_have_it(tmp_path):
+    plan = plan_of(tmp_path, "emidec", budget="small")
+    path = plan.folds[0].path("train") / "datalist.json"
+    cases = json.loads(path.read_text())
+    without = save_nifti(tmp_path / "no_core.nii.gz", np.full((5, 1, 1), 3, np.uint8))
+    path.write_text(json.dumps([{**case, "label": str(without)} for case in cases[::2]] + cases[1::2]))
+    cells = {cell.id: cell for cell in list_cells(plan, read_table("2", "emidec"))}
+    words = {step.name: step.arguments for step in cells["generator/emidec/0/lefusion_s"].steps}
+    epochs = {name: int(option(arguments, "max_epochs")) for name, arguments in words.items()}
+    fraction = float(option(words["generator_generator_pmo"], "val_fraction"))
+    learnt = split_by_patient(cases[1::2], fraction, "training")  # 4 repeats, batches of 4
+    asked = read_budget("small").stage("emidec", "generator").steps
+    assert asked <= epochs["generator_generator_pmo"] * len(learnt) < 1.2 * asked
+    assert epochs["generator_generator_pmo"] > 1.5 * epochs["generator_generator_mi"]
+
+
+def test_measuring_shows_the_network_what_it_was_trained_on(tmp_path):
+    plan = plan_of(tmp_path)
+    keys = {"spacing_mm": [2, 2, 2], "hu_window": [-900, 300], "max_epochs": 3, "width": 8}
+    content = {"experiments": {"lidc": {"segmenters": {"dynunet": {"keys": keys}}}}}
+    plan = replace(plan, budget=replace(plan.budget, content=content))
+    cell = segmenter_cell(plan, plan.folds[0], read_table("1", "lidc").rows[0], "dynunet", 0)
+    training, measuring = (step.arguments for step in cell.steps)
+    for key in ("spacing_mm", "hu_window", "width"):
+        assert option(measuring, key) == option(training, key) == str(keys[key])
 
 
 def test_classes_with_a_network_each_are_painted_one_after_the_other(tmp_path):

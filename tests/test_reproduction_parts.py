@@ -39,14 +39,27 @@ def test_each_pass_gets_the_cases_of_its_class_as_the_passes_before_left_them(tm
     source, folder = save_hearts(tmp_path / "data"), tmp_path / "cell"
     first = list_cases(list_pass(folder, 0, source, LABELS))
     assert [case["case"] for case in first] == ["a", "b"]
-    painted = save_nifti(folder / "pass_0" / "images" / "a.nii.gz", signal(ring(), 5).astype(np.uint8), affine_of())
+    painted, other = (
+        save_nifti(folder / "pass_0" / "images" / f"{name}.nii.gz", signal(ring(), 5).astype(np.uint8), affine_of())
+        for name in "ab"
+    )
     second = list_cases(list_pass(folder, 1, source, LABELS))
     assert [(case["case"], case["image"]) for case in second] == [("a", str(painted))]
     last = save_nifti(folder / "pass_1" / "images" / "a.nii.gz", signal(ring(), 6).astype(np.uint8), affine_of())
     whole = list_cases(list_pass(folder, 2, source, LABELS).parent)
-    assert [case["image"] for case in whole] == [str(last), str(source / "images" / "b.nii.gz")]
+    assert [case["image"] for case in whole] == [str(last), str(other)]
     for case, label in zip(whole, (ring(), ring(core=False)), strict=True):
         assert np.array_equal(stored_of(case["label"]), np.where(label >= 3, label, 0))
+
+
+def test_a_case_that_a_pass_could_not_paint_is_left_out(tmp_path):
+    source, folder = save_hearts(tmp_path / "data"), tmp_path / "cell"
+    list_pass(folder, 0, source, LABELS)
+    for name in ("a", "b"):
+        save_nifti(folder / "pass_0" / "images" / f"{name}.nii.gz", signal(ring(), 5).astype(np.uint8), affine_of())
+    list_pass(folder, 1, source, LABELS)
+    whole = list_cases(list_pass(folder, 2, source, LABELS).parent)
+    assert [case["case"] for case in whole] == ["b"], "its label map would show a core that nobody painted"
 
 
 def test_masks_of_another_set_are_laid_over_the_anatomy(tmp_path):
@@ -109,6 +122,11 @@ def test_trainings_have_as_many_steps_as_the_budget_says():
         ("{}", "KeyError"),
         ('{"experiments": {"lidc": {"generator": {"step": 3}}}}', "not step"),
         ('{"experiments": {"lidc": {"generator": {"steps": 0}}}}', "above 0"),
+        ('{"experiments": {"lidc": {"segmenters": {"dynunet": {"epochs": 3}}}}}', "not epochs"),
+        ('{"experiments": {"lidc": {"methods": {"repaint": {"generator": 350}}}}}', "not 350"),
+        ('{"experiments": {"lidc": {"generator": {"config": "train_cpu"}}}}', "config must be a list"),
+        ('{"experiments": {"lidc": {"generator": {"keys": ["a"]}}}}', "keys must be an object"),
+        ('{"val_fraction": "a tenth", "experiments": {}}', "val_fraction must lie between 0 and 1"),
         ("no JSON", "cannot be read"),
     ],
 )
@@ -116,6 +134,19 @@ def test_budgets_of_another_form_are_refused(content, words, tmp_path):
     (tmp_path / "budget.json").write_text(content)
     with pytest.raises(InputError, match=words):
         read_budget(str(tmp_path / "budget.json"))
+
+
+def test_counts_that_are_none_are_told_by_their_key():
+    stage = Stage(("train_cpu",), {"batch_size": "four"}, steps=100)
+    with pytest.raises(InputError, match="batch_size must be a whole number above 0, got 'four'"):
+        training_length("lefusion_lidc", stage.config, stage, [{"patient": str(n)} for n in range(9)], 0.1)
+
+
+def test_a_segmenter_of_a_budget_needs_no_keys_of_its_own(tmp_path):
+    content = {"experiments": {"lidc": {"segmenters": {"dynunet": {"config": ["train_cpu"]}}}}}
+    (tmp_path / "budget.json").write_text(json.dumps(content))
+    stage = read_budget(str(tmp_path / "budget.json")).segmenter("lidc", "dynunet")
+    assert (stage.config, stage.keys) == (("train_cpu",), {})
 
 
 def test_unknown_budgets_are_told_the_known_ones():

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -152,6 +153,23 @@ def test_what_another_command_has_begun_is_removed(command, tmp_path):
     mark.unlink()
     assert run_cells(made("new"), tmp_path, progress=False) == {}
     assert not output.exists()
+
+
+def test_what_a_changed_step_wrote_is_read_anew_by_the_steps_after_it(command, tmp_path):
+    mark, output = tmp_path / "mark", tmp_path / "set/a" / "network"
+    mark.touch()
+
+    def made(word: str) -> list[Cell]:
+        words = [(word,), (), (f"fail:{mark}",)]
+        steps = [Step(f"step_{n}", (str(tmp_path / f"set/a/{n}"), *words[n]), "counting") for n in range(3)]
+        return [Cell("set/a", (steps[0], replace(steps[1], output=output), steps[2]))]
+
+    assert "set/a" in run_cells(made("old"), tmp_path, progress=False)
+    output.mkdir()
+    mark.unlink()
+    assert run_cells(made("new"), tmp_path, progress=False) == {}
+    assert [runs(tmp_path, "set/a", n) for n in range(3)] == [2, 2, 2]
+    assert not output.exists(), "nothing goes on from what was made of the earlier step"
 
 
 def test_two_processes_do_not_work_in_one_folder(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -76,6 +77,22 @@ def test_csv_has_every_run(results):
     assert float(first["mean"]) == pytest.approx(75) and float(first["paper"]) == 78.26
     single = rows[4]
     assert (single["setting"], float(single["difference"]), single["difference_spread"]) == ("P+P'", 0.0, "")
+
+
+def test_without_a_baseline_there_is_no_difference(tmp_path):
+    plan, table = plan_of(tmp_path, folds=2, seeds=2), read_table("1", "lidc")
+    for cell in row_cells(plan, table, table.rows[1], "dynunet"):
+        (cell.folder(plan.work)).mkdir(parents=True)
+        (cell.folder(plan.work) / "result.json").write_text('{"seconds": 1, "measures": {"lesion/dice": 0.7}}')
+    found = collect(replace(plan, settings=[table.rows[1].key]), table)
+    (dice, *_) = csv.DictReader(io.StringIO(as_csv(found)))
+    assert (float(dice["mean"]), dice["difference"]) == (pytest.approx(70), "")
+
+
+def test_tables_tell_that_all_settings_began_from_the_same_weights(tmp_path):
+    table, words = read_table("1", "lidc"), "go on from the same weights"
+    assert any(words in note for note in collect(plan_of(tmp_path / "a", budget="small"), table).notes)
+    assert not any(words in note for note in collect(plan_of(tmp_path / "b", budget="paper"), table).notes)
 
 
 def test_differences_are_taken_run_by_run():

@@ -75,7 +75,20 @@ def test_validation_is_real_and_never_of_a_patient_that_is_trained_on(sets, tmp_
         assert not set(split["train"]).intersection(split["val"])
 
 
-def test_labels_become_consecutive_and_anatomy_background(tmp_path):
+def test_a_repeated_real_case_is_validated_on_once(sets, tmp_path):
+    export_nnunet(str(tmp_path), [f"{sets}/real.json*3"])
+    splits = json.loads((tmp_path / "Dataset501_LesionMix" / "splits_final.json").read_text())
+    assert sorted(name for split in splits for name in split["val"]) == list("abcdefg")
+    for split in splits:
+        assert not {name[0] for name in split["train"]} & set(split["val"])
+
+
+def test_test_patients_that_are_trained_on_are_told(sets, tmp_path, capsys):
+    export_nnunet(str(tmp_path), [f"{sets}/painted"], [f"{sets}/real.json"])
+    assert "patients are in lists and in test_lists, a for one" in capsys.readouterr().err
+
+
+def test_labels_become_consecutive_and_anatomy_background(tmp_path, capsys):
     label = np.zeros((6, 6, 4), np.uint8)
     for value in (1, 2, 3, 4):
         label[value] = value
@@ -83,7 +96,9 @@ def test_labels_become_consecutive_and_anatomy_background(tmp_path):
     save_nifti(
         tmp_path / "in" / "images" / "h.nii.gz", np.arange(144, dtype=np.uint16).reshape(6, 6, 4), AFFINE, (0.5, -7)
     )
-    export_nnunet(str(tmp_path), str(tmp_path / "in"), classes="pmo=4,mi=3", modality="MR", name="Heart")
+    given = {"classes": "pmo=4,mi=3", "modality": "MR", "name": "Heart", "test_lists": str(tmp_path / "in")}
+    export_nnunet(str(tmp_path), str(tmp_path / "in"), **given)
+    assert "labelsTs PREDICTIONS -l 1 2" in capsys.readouterr().out
     folder = tmp_path / "Dataset501_Heart"
     stored = stored_of(folder / "labelsTr" / "h.nii.gz")
     np.testing.assert_array_equal(stored[:, 0, 0], [0, 0, 0, 1, 2, 0])

@@ -12,7 +12,8 @@ from monai.transforms import Compose, Orientationd, Spacingd
 from scipy import ndimage
 from segmentation_runs import ball
 
-from custom_components.cyclic_sampler import CyclicSampler
+from custom_components.case_lists import mix_cases
+from custom_components.cyclic_sampler import CyclicSampler, most_visits
 from custom_components.datasets import ReproducibleDataset
 from custom_components.errors import InputError
 from custom_components.handlers import MissedDice
@@ -122,6 +123,15 @@ def test_processes_share_an_epoch():
 def test_repeated_places_come_as_often_as_they_are_named():
     (epoch,) = cases_of(CyclicSampler(dataset(2, 9), 8, [0, 1, 1, 1]), 2, (1,))
     assert (epoch.count(0), epoch.count(1)) == (2, 6)
+
+
+@pytest.mark.parametrize(("repeats", "samples"), [([5, 5, *[1] * 18], 100), ([1, 1, 1], 7), ([100, 1], 3)])
+def test_data_set_holds_a_draw_for_every_visit_of_a_repeated_case(repeats, samples):
+    places = mix_cases([{"repeats": count} for count in repeats])
+    data = dataset(len(repeats), most_visits(places, samples))
+    for epoch in (1, 2, 3):
+        data.set_epoch(epoch)
+        assert len({data[index]["seed"] for index in CyclicSampler(data, samples, places)}) == samples
 
 
 # ------------------------------------------------------------------------------------------- transforms

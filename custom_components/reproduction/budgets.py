@@ -11,7 +11,7 @@ from typing import Any
 
 from ..datasets import split_by_patient
 from ..errors import InputError
-from .plain_values import plain_values
+from .plain_values import plain_values, whole_number
 
 __all__ = ["Budget", "Length", "Stage", "read_budget", "training_length"]
 
@@ -107,8 +107,14 @@ def read_budget(name: str) -> Budget:
         for part in content["experiments"].values():
             for stage in STAGES:
                 _check_stage(part.get(stage, {}))
-            for own in (*part.get("segmenters", {}).values(), *part.get("methods", {}).values()):
-                _check_stage(own) if "keys" in own else [_check_stage(stage) for stage in own.values()]
+            for own in part.get("methods", {}).values():
+                for stage in own.values():
+                    _check_stage(stage)
+            for stage in part.get("segmenters", {}).values():
+                _check_stage(stage)
+        fraction = content.get("val_fraction", 0.1)
+        if isinstance(fraction, bool) or not isinstance(fraction, int | float) or not 0 < fraction < 1:
+            raise ValueError(f"val_fraction must lie between 0 and 1, not {fraction!r}")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"budget {path} cannot be read: {error!r}.") from error
     return Budget(str(name), content)
@@ -116,9 +122,17 @@ def read_budget(name: str) -> Budget:
 
 def _check_stage(stage: Mapping[str, Any]) -> None:
     """Raises ValueError for something that is no stage."""
+    if not isinstance(stage, Mapping):
+        raise ValueError(f"a stage is an object, not {stage!r}")
     unknown = set(stage) - {"config", "keys", "steps", "warm_up"}
     if unknown:
         raise ValueError(f"a stage has config, keys, steps and warm_up, not {', '.join(sorted(unknown))}")
+    config = stage.get("config", [])
+    if not isinstance(config, list) or not all(isinstance(name, str) for name in config):
+        raise ValueError(f"config must be a list of overlays, not {config!r}")
+    for key in ("keys", "warm_up"):
+        if not isinstance(stage.get(key) or {}, Mapping):
+            raise ValueError(f"{key} must be an object, not {stage[key]!r}")
     steps = stage.get("steps")
     if steps is not None and (isinstance(steps, bool) or not isinstance(steps, int) or steps < 1):
         raise ValueError(f"steps must be a whole number above 0, not {steps!r}")
@@ -160,6 +174,6 @@ def training_length(
     patients = len({case["patient"] for case in cases})
     fraction = max(1, round(val_fraction * patients)) / patients
     learnt = split_by_patient(list(cases), fraction, "training")
-    epoch = math.ceil(len(learnt) * int(value["repeats"]) / int(value["batch_size"]))
+    epoch = math.ceil(len(learnt) * whole_number(value, "repeats") / whole_number(value, "batch_size"))
     epochs = math.ceil((stage.steps or epoch) / epoch)
     return Length(epochs, epochs * epoch, fraction)

@@ -32,17 +32,15 @@ def list_pass(folder: Path, number: int, source: Path, labels: Sequence[int], ma
         folder: of the cell.
         number: of the pass, from 0; as many as there are ``labels``: all are done.
         source: data set of the scans, whose label maps show the anatomy.
-        labels: of the classes, in the order of their passes.
+        labels: of the classes, in the order of their passes. A case that a pass could not paint is left out from then
+            on: its label map would show a lesion that is not there.
         masks: a set painted into the same scans, whose lesions are to be painted; those of ``source`` without it.
     """
     cases = list_cases(source)
     if masks is not None:
         cases = _lesions_of(masks, cases, folder / "labels", labels)
     for earlier in range(number):
-        for case in cases:
-            painted = folder / f"pass_{earlier}" / "images" / f"{case['case']}.nii.gz"
-            if painted.is_file():
-                case["image"] = str(painted)
+        cases = [case for case in cases if _take_painted(case, folder / f"pass_{earlier}", labels[earlier])]
     if number < len(labels):
         path = folder / f"pass_{number}.json"
         wanted = [case for case in cases if (_values(case["label"]) == labels[number]).any()]
@@ -57,6 +55,15 @@ def list_pass(folder: Path, number: int, source: Path, labels: Sequence[int], ma
     path = folder / "set" / "datalist.json"
     write_json(path, cases)
     return path
+
+
+def _take_painted(case: dict[str, Any], done: Path, label: int) -> bool:
+    """Lets a case show the image of a pass; False where it has the class, but the pass could not paint it."""
+    painted = done / "images" / f"{case['case']}.nii.gz"
+    if painted.is_file():
+        case["image"] = str(painted)
+        return True
+    return not (_values(case["label"]) == label).any()
 
 
 def _lesions_of(masks: Path, scans: Cases, folder: Path, labels: Sequence[int]) -> Cases:

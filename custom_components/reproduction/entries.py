@@ -10,6 +10,7 @@ import numpy as np
 from .grid import chosen_rows, row_cells
 from .paper import Column, PaperTable, Row
 from .plan import Plan
+from .segmenters import warm_up_cell
 from .sets import set_cell
 
 __all__ = ["Entry", "TableResults", "collect"]
@@ -125,6 +126,13 @@ def _notes(plan: Plan, table: PaperTable, rows: Sequence[Row]) -> list[str]:
         "The paper's numbers were measured on its own data, split and budget: compare differences between rows, "
         "rather than the numbers themselves.",
     ]
+    if table.kind == "segmentation" and any(
+        warm_up_cell(plan, fold, s, 0) for s in plan.segmenters for fold in plan.folds
+    ):
+        notes.append(
+            "Before the settings part, each segmenter was trained on the real cases alone; all settings of a fold and "
+            "seed, the baseline too, go on from the same weights for as many steps."
+        )
     names = {name.masks for row in rows for name in row.sets}
     if "diffmask" in names:
         notes.append(

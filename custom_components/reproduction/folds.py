@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..datasets import case_name, list_cases, split_by_patient, with_lesions
+from ..datasets import list_cases, split_by_patient, with_lesions
 from ..errors import InputError
 from ..labels import LesionLabels
 from ..preparation import write_json
@@ -144,17 +144,8 @@ def _pathological(root: Path, labels: LesionLabels) -> tuple[Cases, Cases]:
 def _test_cases(datalist: Path) -> Cases:
     """The cases under ``test`` of a datalist, where there is one that has them."""
     content = json.loads(datalist.read_text()) if datalist.is_file() else []
-    entries = content.get("test", []) if isinstance(content, dict) else []
-    cases = []
-    for entry in entries:
-        case = {**entry, **{key: str(datalist.parent / entry[key]) for key in ("image", "label")}}
-        case.setdefault("case", case_name(case["image"]))
-        case.setdefault("patient", case["case"])
-        for key in ("image", "label"):
-            if not Path(case[key]).is_file():
-                raise InputError(f"{key} {case[key]} of test case {case['case']} does not exist.")
-        cases.append(case)
-    return cases
+    told = isinstance(content, dict) and content.get("test")
+    return list_cases(datalist, section="test") if told else []
 
 
 def _absolute(case: dict[str, Any]) -> dict[str, Any]:

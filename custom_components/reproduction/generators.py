@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from ..datasets import list_cases, with_lesions
+from ..labels import LesionLabels
 from ..schedules import resampling_walk
 from .budgets import Stage, training_length
 from .cells import Cell, Step
@@ -43,7 +47,8 @@ def generator_cell(plan: Plan, fold: Fold, name: str) -> Cell | None:
             stage = plan.budget.stage(plan.experiment.name, stage_name, name)
             network = plan.network_keys(name) if stage_name == "generator" else {}
             output = folder / _run_name(plan, name, number, stage_name)
-            step, done = _training(plan, fold, stage, stage_name, overlays, output, {**network, **keys}, dataset)
+            cases = _cases_of(plan, fold, part.lesion_class)
+            step, done = _training(plan, cases, stage, stage_name, overlays, output, {**network, **keys}, dataset)
             steps.append(step)
             units += done
             keys = {"autoencoder_weights": output / "checkpoints" / "model.pt"}
@@ -57,7 +62,7 @@ def generator_cell(plan: Plan, fold: Fold, name: str) -> Cell | None:
 
 def _training(
     plan: Plan,
-    fold: Fold,
+    cases: Sequence[dict[str, Any]],
     stage: Stage,
     stage_name: str,
     overlays: tuple[str, ...],
@@ -65,9 +70,8 @@ def _training(
     keys: dict[str, Any],
     dataset: Path,
 ) -> tuple[Step, int]:
-    """A training and its number of optimiser steps."""
+    """A training on some cases of a data set, and its number of optimiser steps."""
     overlays = (*stage.config, *overlays)
-    cases = plan.cases(fold, "train")
     length = training_length(plan.experiment.bundle, overlays, stage, cases, plan.budget.val_fraction)
     whole = {**length.keys, **({"val_patients": "None"} if plan.experiment.joint else {})}
     # What the budget says of checkpoints or pictures comes last.
@@ -75,6 +79,18 @@ def _training(
     command = train(plan.experiment.bundle, overlays, dataset, output, given)
     latest = output / "checkpoints" / "checkpoint_latest.pt"
     return Step(f"{stage_name}_{output.name}", command, checkpoint=latest, output=output), length.steps
+
+
+def _cases_of(plan: Plan, fold: Fold, lesion_class: str | None) -> Sequence[dict[str, Any]]:
+    """The fold's training cases, or those that have a class: a network of one class learns from no others."""
+    if lesion_class is None:
+        return plan.cases(fold, "train")
+    return _cases_with(fold.path("train"), lesion_class, plan.experiment.classes[lesion_class])
+
+
+@cache  # a grid asks for its cells again and again
+def _cases_with(dataset: Path, lesion_class: str, label: int) -> Sequence[dict[str, Any]]:
+    return with_lesions(list_cases(dataset), LesionLabels({lesion_class: label}))
 
 
 def _run_name(plan: Plan, name: str, number: int, stage: str = "generator") -> str:

@@ -34,12 +34,12 @@ def measure_costs(cells: Sequence[Cell], work: Path, threads: int) -> dict[str, 
 
     Returns:
         Kind (see :attr:`~.cells.Cell.like`) -> (seconds a step, seconds at the start); kinds whose training cannot
-        be started yet, or did not get to a step in time, are left out.
+        be started yet, did not get to a step in time, or is known to cost as much as another's, are left out.
     """
     done = {cell.like for cell in cells if cell.result(work) is not None}
     kinds: dict[str, Cell] = {}
     for cell in cells:
-        if cell.steps[0].checkpoint is not None and cell.like not in done:
+        if cell.steps[0].checkpoint is not None and cell.effort is None and cell.like not in done:
             known = kinds.get(cell.like)
             if known is None or len(cell.needs) < len(known.needs):
                 kinds[cell.like] = cell

@@ -9,8 +9,9 @@ from typing import Any
 from monai.bundle import ConfigParser
 
 from ..bundle_configs import bundle_root, config_files
+from ..errors import InputError
 
-__all__ = ["plain_values"]
+__all__ = ["plain_values", "whole_number"]
 
 
 def plain_values(bundle: str, workflow: str, overlays: Sequence[str], keys: Mapping[str, Any]) -> dict[str, Any]:
@@ -23,6 +24,18 @@ def plain_values(bundle: str, workflow: str, overlays: Sequence[str], keys: Mapp
         keys: that take the place of the configs'.
     """
     return {**_read(bundle, workflow, tuple(overlays)), **keys}
+
+
+def whole_number(values: Mapping[str, Any], key: str) -> int:
+    """A plain value that counts something.
+
+    Raises:
+        InputError: where it is no whole number above 0, naming the key.
+    """
+    value = values.get(key)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InputError(f"{key} must be a whole number above 0, got {value!r}.")
+    return value
 
 
 @cache

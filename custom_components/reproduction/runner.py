@@ -85,7 +85,7 @@ def _run(cell: Cell, work: Path, threads: int, lock: int | None, made_by: str) -
         done = _read_step(folder, step)
         if done is None or done["command"] != step.command:
             seconds = _execute(step, folder, threads, lock)
-            write_record(folder / "steps" / f"{step.name}.json", {"command": step.command, "seconds": seconds})
+            write_record(_step_file(folder, step), {"command": step.command, "seconds": seconds})
     result = read_result(cell.read, folder)
     seconds = sum(_read_step(folder, step)["seconds"] for step in cell.steps)
     for path in folder.rglob("checkpoint_latest.pt"):  # as large as everything else, and of no more use
@@ -95,16 +95,27 @@ def _run(cell: Cell, work: Path, threads: int, lock: int | None, made_by: str) -
 
 
 def _clear_changed(cell: Cell, folder: Path) -> None:
-    """Removes what an earlier version of the code has begun by other commands: nothing could go on from it."""
+    """Removes what an earlier version of the code has begun by other commands: nothing could go on from it.
+
+    The steps after a changed one are done again, too: they have read what it wrote.
+    """
     path = folder / "cell.json"
     earlier = json.loads(path.read_text())["commands"] if path.is_file() else {}
+    changed = False
     for step in cell.steps:
-        if step.output is not None and earlier.get(step.name, step.command) != step.command:
-            shutil.rmtree(step.output, ignore_errors=True)
+        changed = changed or earlier.get(step.name, step.command) != step.command
+        if changed:
+            _step_file(folder, step).unlink(missing_ok=True)
+            if step.output is not None:
+                shutil.rmtree(step.output, ignore_errors=True)
+
+
+def _step_file(folder: Path, step: Step) -> Path:
+    return folder / "steps" / f"{step.name}.json"
 
 
 def _read_step(folder: Path, step: Step) -> dict[str, Any] | None:
-    path = folder / "steps" / f"{step.name}.json"
+    path = _step_file(folder, step)
     return json.loads(path.read_text()) if path.is_file() else None
 
 

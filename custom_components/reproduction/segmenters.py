@@ -9,15 +9,16 @@ from .cells import Cell, Step
 from .commands import evaluate_segmenter, train_segmenter
 from .folds import Fold
 from .paper import Row
-from .plain_values import plain_values
+from .plain_values import plain_values, whole_number
 from .plan import Plan
 from .sets import set_folder
 
 __all__ = ["BUNDLE", "segmenter_cell", "warm_up_cell"]
 
 BUNDLE = "lesion_segmentation"
-# Keys that a training shares with the measuring: those needed to load the weights, and of the sliding window.
-SHARED_KEYS = ("network_def", "width", "kernel_size", "strides", "spatial_size", "overlap")
+# Keys that a training shares with the measuring: of the network, of what it is shown, and of the sliding window.
+NETWORK_KEYS = ("network_def", "width", "kernel_size", "strides", "in_plane")
+SHARED_KEYS = (*NETWORK_KEYS, "spacing_mm", "hu_window", "spatial_size", "overlap")
 
 
 def warm_up_cell(plan: Plan, fold: Fold, segmenter: str, seed: int) -> Cell | None:
@@ -50,8 +51,10 @@ def segmenter_cell(plan: Plan, fold: Fold, row: Row, segmenter: str, seed: int) 
     keys: dict[str, Any] = {**stage.keys, "seed": seed}
     needs = tuple(plan.id("set", fold, str(name)) for name in row.sets)
     begun = warm_up_cell(plan, fold, segmenter, seed)
+    effort = None
     if begun is not None:
         needs += (begun.id,)
+        effort = (begun.like, _steps(overlays, stage.keys))
         keys["pretrained"] = plan.work / begun.id / "training" / "checkpoints" / "model_final.pt"
     training = train_segmenter(BUNDLE, overlays, lists, fold.path("val"), output, keys)
     weights = output / "checkpoints" / "model.pt"
@@ -64,10 +67,10 @@ def segmenter_cell(plan: Plan, fold: Fold, row: Row, segmenter: str, seed: int) 
     units = _steps(overlays, stage.keys)
     about = plan.about(fold, setting=row.key, segmenter=segmenter, seed=seed, optimiser_steps=units)
     like = f"segmenter/{plan.experiment.name}/{segmenter}"
-    return Cell(id_, steps, needs, about, "segmenter", like, units)
+    return Cell(id_, steps, needs, about, "segmenter", like, units, effort)
 
 
 def _steps(overlays: tuple[str, ...], keys: Mapping[str, Any]) -> int:
     """Optimiser steps of a training: the same for every setting, however many cases it mixes."""
     values = plain_values(BUNDLE, "training", overlays, keys)
-    return int(values["max_epochs"]) * int(values["steps_per_epoch"])
+    return whole_number(values, "max_epochs") * whole_number(values, "steps_per_epoch")

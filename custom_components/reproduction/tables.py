@@ -92,13 +92,15 @@ def _aligned(parts: Sequence[str], widths: Sequence[int]) -> str:
 def as_csv(results: TableResults) -> str:
     """One line for each entry: numbers as they are, with every run.
 
-    ``difference`` is that to the first row, the baseline of a segmentation table, run by run.
+    ``difference`` is that to the baseline of a segmentation table, run by run; empty where the baseline was not run.
     """
     stream = io.StringIO()
     names = ("table", "dataset", "group", "method", "setting", "measure", "unit", "mean", "spread", "runs", "planned")
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow([*names, "difference", "difference_spread", "paper_measure", "paper", "values"])
-    baseline = results.entries[0] if results.table.kind == "segmentation" else [None] * len(results.columns)
+    nothing = [None] * len(results.columns)
+    whole = zip(results.rows, results.entries, strict=True)
+    baseline = next((entries for row, entries in whole if not row.methods), nothing)
     for row, entries in zip(results.rows, results.entries, strict=True):
         for column, entry, first in zip(results.columns, entries, baseline, strict=True):
             about = [results.table.name, results.table.dataset, row.group or "", row.label, row.setting or ""]

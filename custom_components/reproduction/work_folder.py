@@ -20,8 +20,11 @@ __all__ = ["check_options", "claim", "lock_folder", "revision"]
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def check_options(work: Path, experiment: str, options: Mapping[str, Any]) -> None:
+def check_options(work: Path, experiment: str, options: Mapping[str, Any]) -> bool:
     """Refuses options that would change the results of a grid that was begun with others.
+
+    Returns:
+        Whether the grid was begun, with these options.
 
     Raises:
         InputError: naming the first one.
@@ -34,6 +37,7 @@ def check_options(work: Path, experiment: str, options: Mapping[str, Any]) -> No
             raise InputError(
                 f"{work} was begun with other options: {key} now has {told}; go on with those or choose another --work."
             )
+    return path.is_file()
 
 
 def claim(work: Path, experiment: str, options: Mapping[str, Any]) -> None:
