@@ -16,7 +16,8 @@ from .sets import set_folder
 __all__ = ["BUNDLE", "segmenter_cell", "warm_up_cell"]
 
 BUNDLE = "lesion_segmentation"
-NETWORK_KEYS = ("network_def", "width", "kernel_size", "strides", "spatial_size")  # needed to load the weights, too
+# Keys that a training shares with the measuring: those needed to load the weights, and of the sliding window.
+SHARED_KEYS = ("network_def", "width", "kernel_size", "strides", "spatial_size", "overlap")
 
 
 def warm_up_cell(plan: Plan, fold: Fold, segmenter: str, seed: int) -> Cell | None:
@@ -54,8 +55,8 @@ def segmenter_cell(plan: Plan, fold: Fold, row: Row, segmenter: str, seed: int) 
         keys["pretrained"] = plan.work / begun.id / "training" / "checkpoints" / "model_final.pt"
     training = train_segmenter(BUNDLE, overlays, lists, fold.path("val"), output, keys)
     weights = output / "checkpoints" / "model.pt"
-    network = {key: value for key, value in stage.keys.items() if key.split("#")[0] in NETWORK_KEYS}
-    measuring = evaluate_segmenter(BUNDLE, overlays, fold.path("test"), weights, folder / "evaluation", network)
+    shared = {key: value for key, value in stage.keys.items() if key.split("#")[0] in SHARED_KEYS}
+    measuring = evaluate_segmenter(BUNDLE, overlays, fold.path("test"), weights, folder / "evaluation", shared)
     steps = (
         Step("train", training, checkpoint=output / "checkpoints" / "checkpoint_latest.pt", output=output),
         Step("evaluate", measuring, output=folder / "evaluation"),
