@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from monai.bundle import ConfigParser
 
-from .errors import InputError
+from .errors import InputError, first_line
 
 __all__ = ["BUNDLES", "WORKFLOWS", "as_overlays", "as_overrides", "bundle_root", "check_overrides", "config_files"]
 
@@ -68,15 +69,28 @@ def check_overrides(files: Sequence[str], overrides: Mapping[str, Any]) -> None:
     """MONAI accepts any unknown top-level key without a word; a typo would change nothing and be noticed late.
 
     Raises:
-        InputError: naming the first key that the configs do not have, and the one that was probably meant.
+        InputError: naming the first key that the configs do not have, and the one that was probably meant; or a
+            device that is none, or not there.
     """
     parser = ConfigParser()
     parser.read_config(list(files))
+    if isinstance(overrides.get("device"), str):
+        _check_device(overrides["device"])
     for key in overrides:
         if key not in RUN_OPTIONS and key.replace("#", "::") not in parser:
             close = difflib.get_close_matches(key.replace("::", "#"), _ids(parser.get()), n=1)
             hint = f"; did you mean {close[0]!r}?" if close else "."
             raise InputError(f"the configs have no key {key!r}{hint}")
+
+
+def _check_device(name: str) -> None:
+    """Raises InputError for a word that is no device, or one that PyTorch cannot use here."""
+    if name.startswith("$"):  # an expression of the config's own
+        return
+    try:
+        torch.empty(0, device=torch.device(name))
+    except (RuntimeError, AssertionError) as error:  # the latter where PyTorch was built without it
+        raise InputError(f"device {name!r} cannot be used here: {first_line(error)}") from error
 
 
 def _ids(content: Any, prefix: str = "") -> list[str]:

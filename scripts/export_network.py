@@ -120,6 +120,8 @@ def export_network(
     chosen, path = FORMATS[format], Path(str(output))
     if format_of(path) is not chosen:
         raise InputError(f"output {path} must end in {chosen.suffix} for {format}.")
+    if not _is_positive(tolerance):
+        raise InputError(f"tolerance must be a number above 0, got {tolerance!r}.")
     if path.exists() and not as_flag(overwrite, "overwrite"):
         raise InputError(f"{path} exists; --overwrite true replaces it.")
     chosen.require((*chosen.to_write, *chosen.to_run))
@@ -147,15 +149,19 @@ def export_network(
                 f"{'x'.join(map(str, found.shape))}: largest difference {found.difference:.1e}, "
                 f"{found.relative:.1e} of the largest output {found.largest:.2f}"
             )
-            if found.relative > float(tolerance):
+            if found.relative > tolerance:
                 raise InputError(
                     f"{format} differs from the network by {found.relative:.1e} of its largest output, more than the "
-                    f"tolerance {float(tolerance):.1e}; nothing was written."
+                    f"tolerance {tolerance:.1e}; nothing was written."
                 )
 
     write_atomically(path, write)
     print(f"{path}  {path.stat().st_size / 2**20:.1f} MB")
     return comparisons
+
+
+def _is_positive(value: Any) -> bool:
+    return isinstance(value, (int, float)) and 0 < value < float("inf")
 
 
 @contextmanager
@@ -181,6 +187,8 @@ def network_record(
     size = engine.value("spatial_size") if spatial_size is None else spatial_size
     if size is None:
         raise InputError(f"the configs of {engine.root.name} have no spatial_size: give --spatial_size [X,Y,Z].")
+    if not isinstance(size, Sequence) or len(size) != 3 or not all(isinstance(n, int) and n > 0 for n in size):
+        raise InputError(f"spatial_size must be three whole numbers of voxels, [X,Y,Z], got {size!r}.")
     channels = {key: engine.value(f"network_def#{key}") for key in ("in_channels", "out_channels")}
     described = describe_network(network, metadata["network_data_format"], size, **channels)
     steps = engine.value("num_train_timesteps")

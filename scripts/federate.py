@@ -51,13 +51,16 @@ def federate(
     folders = [Path(str(site)) for site in sites]
     _check(folders, output, rounds, local_epochs, as_flag(overwrite, "overwrite"))
     files, overrides = config_files(root, "training", config), as_overrides(overrides)
+    if "resume" in overrides:
+        raise InputError("resume is not for a federation: one that was interrupted starts anew.")
     for key in ("dataset_dir", "output_dir", "max_epochs"):
         if key in overrides:
             raise InputError(f"{key} is not for a federation: sites, output_dir, rounds and local_epochs say it.")
     check_overrides(files, overrides)
     overrides["max_epochs"] = rounds * local_epochs  # over which schedules of the learning rate run
+    overlays = [Path(file).resolve() for file in files[1:]]  # or a site would look for them in the bundle
     opened = [
-        open_site(f"site_{number}", root, folder, output / f"site_{number}", local_epochs, files[1:], **overrides)
+        open_site(f"site_{number}", root, folder, output / f"site_{number}", local_epochs, overlays, **overrides)
         for number, folder in enumerate(folders, 1)
     ]
     done: list[Round] = []

@@ -175,6 +175,9 @@ def test_missing_package_is_named_before_any_work(tmp_path, monkeypatch):
         (("pt2", "a.bin"), r"a\.bin must end in one of \.ts \(torchscript\), \.onnx \(onnx\), \.pt2 \(pt2\)"),
         (("tflite", "a.tflite"), r"format must be one of torchscript, onnx, pt2"),
         (("torchscript", "a.ts", "diffmask", (), [15, 16, 16]), r"multiples of \[4, 4, 4\]"),
+        (("torchscript", "a.ts", "diffmask", (), [24, 24]), r"three whole numbers of voxels, .*got \[24, 24\]"),
+        (("torchscript", "a.ts", "diffmask", (), "24x24x24"), "three whole numbers of voxels"),
+        (("torchscript", "a.ts", "diffmask", (), None, "tight"), "tolerance must be a number above 0, got 'tight'"),
         (("torchscript", "a.ts", "diffmask", "no_overlay"), "config no_overlay is neither"),
     ],
 )

@@ -89,6 +89,7 @@ def test_file_exported_with_other_settings_is_refused(exported):
         parser.get_parsed_content("network")
     said = str(find_input_error(raised.value))
     assert "exported with prediction_type 'v_prediction', the configs say 'epsilon'" in said
+    assert said.endswith("it is for bundle lefusion_lidc with --config exported.")
 
 
 def test_file_bound_to_another_device_is_refused(exported):

@@ -127,7 +127,9 @@ def test_final_model_of_a_site_can_be_asked_for(seen):
 
 @pytest.mark.integration
 def test_command_writes_weights_that_the_bundle_loads_and_a_record_of_the_rounds(sites, tmp_path):
-    arguments = ["federate", *sites, "--output_dir", "out", "--rounds", "1", *options(**TINY)]
+    (tmp_path / "mine.json").write_text('{"repeats": 1}')  # an overlay that lies where the command is run
+    arguments = ["federate", *sites, "--output_dir", "out", "--rounds", "1", "--config", "mine.json"]
+    arguments += options(**{key: value for key, value in TINY.items() if key != "repeats"})
     process = command(*arguments, launcher=("-m", "lefusion_scripts.cli"), cwd=tmp_path)
     assert process.returncode == 0, process.stderr[-3000:]
     assert "round 1: validation loss  site_1 0." in process.stdout
@@ -154,6 +156,7 @@ REFUSED = {
     "half an epoch": (lambda a, b: ([a, b], {"local_epochs": 0.5}), "local_epochs must be a whole number"),
     "unknown key": (lambda a, b: ([a, b], {"batchsize": 1}), "batchsize"),
     "epochs": (lambda a, b: ([a, b], {"max_epochs": 1}), "max_epochs is not for a federation"),
+    "going on": (lambda a, b: ([a, b], {"resume": True}), "resume is not for a federation"),
     "unknown bundle": (lambda a, b: ([a, b], {"bundle": "lefusion"}), "bundle lefusion is neither"),
 }
 

@@ -93,7 +93,7 @@ def test_each_lesion_gets_its_own_texture_from_the_feet_to_the_head(label_app, t
 
 def test_several_clicks_make_several_lesions(label_app):
     clicks = [[8, 12, 12], [8, 32, 28]]
-    answer, told = label_app.client.infer("diffmask", "anisotropic", foreground=clicks, radius=[4, 6])
+    answer, told = label_app.client.infer("diffmask", "anisotropic", foreground=clicks, radius=[4, 6], background="[]")
     assert [mask["spec"]["radius_mm"] for mask in told["lesions"]] == [4, 6]
     mask = stored_of(answer) > 0
     assert mask[:, :22].any() and mask[:, 22:].any()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 import time
 import urllib.error
 import urllib.request
@@ -12,9 +13,9 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from bundle_runs import save_nifti, stored_of
-from label_server import Client, Refused
-from label_study import GRIDS, ball, middle, save_mask
+from bundle_runs import BUNDLES, save_nifti, stored_of
+from label_server import Client, Refused, environment, label_python
+from label_study import APP, GRIDS, ball, middle, save_mask
 from test_bundle_inference import balls, chest
 from thick_stacks import affine_of, ring
 
@@ -52,6 +53,21 @@ WRONG = {
     "unknown weights": ("lefusion_lidc", "oblique", {"weights": "../mine"}, (BALL, AFFINE), "weights must be one of"),
     "unknown result": ("lefusion_lidc", "oblique", {"result": "film"}, (BALL, AFFINE), "mask, image"),
     "no CT": ("lefusion_lidc", "heart", {}, (ring(), affine_of()), "Hounsfield"),
+    "other folder as tag": (
+        "diffmask",
+        "oblique",
+        {"foreground": CLICK, "save_label": True, "label_tag": "../../elsewhere"},
+        None,
+        "label_tag must be one of original, final",
+    ),
+    "names that are no list": ("lefusion_lidc", "oblique", {"label_info": "lesion"}, (BALL, AFFINE), "must be a list"),
+    "segment without a name": (
+        "lefusion_emidec",
+        "heart",
+        {"label_info": [{"name": name, "id": n} for n, name in enumerate(["cavity", "myocardium", "mi"], start=1)]},
+        (ring(), affine_of()),
+        "does not name the segment 4",
+    ),
     "unknown segment": (
         "lefusion_emidec",
         "heart",
@@ -84,6 +100,13 @@ def test_wrong_request_is_answered_by_one_sentence(label_app, tmp_path, wrong):
     assert status == "400", sentence
     assert words in sentence
     assert "\n" not in sentence and "tmp" not in sentence and ".nii" not in sentence  # of the server's own files
+
+
+def test_file_of_the_server_that_it_did_not_receive_is_no_image(label_app):
+    image = str(BUNDLES / "lefusion_lidc" / "sample" / "ct.nii.gz")
+    with pytest.raises(Refused, match="the datastore has no image") as refusal:
+        label_app.client("infer", "diffmask", "oblique", {"foreground": CLICK, "image": image})
+    assert "Status: 400" in str(refusal.value)
 
 
 def test_unknown_strategy_is_answered_by_one_sentence(label_app):
@@ -137,6 +160,8 @@ def test_training_on_submitted_labels_makes_weights_to_paint_with(label_app, tmp
     assert b"submitted labels of two patients or more" in refusal.value.read()
 
     submit(label_app, tmp_path, "second_patient")
+    heart = {"label_info": [{"name": name, "idx": n} for n, name in enumerate(["cavity", "myocardium"], start=1)]}
+    label_app.client("save_label", "heart", save_mask(tmp_path, ring(lesion=False), affine_of()), "final", heart)
     mask = save_mask(tmp_path, BALL, AFFINE)
     own, told = label_app.client.infer("lefusion_lidc", "oblique", mask, steps=1, result="image", tag="final")
     own = stored_of(own)
@@ -144,7 +169,8 @@ def test_training_on_submitted_labels_makes_weights_to_paint_with(label_app, tmp
     assert state["status"] == "DONE", state["details"]
     datalist = label_app.weights / "lefusion_lidc" / "runs" / "mine" / "data" / "datalist.json"
     cases = {entry["case"] for entry in json.loads(datalist.read_text())}
-    assert cases == {"first_patient", "second_patient"}  # nothing synthetic, though that sample's label counts as final
+    # Nothing synthetic, though that sample's label counts as final, and no heart.
+    assert cases == {"first_patient", "second_patient"}
     assert told["sample"] not in cases
 
     offered = label_app.client("info")["models"]["lefusion_lidc"]["config"]["weights"]
@@ -155,6 +181,39 @@ def test_training_on_submitted_labels_makes_weights_to_paint_with(label_app, tmp
     assert told["sidecar"]["weights"]["file"] == "mine.pt"
     assert (trained[BALL] != own[BALL]).any()
     np.testing.assert_array_equal(trained[~BALL], own[~BALL])
+
+
+FAILING = """
+import sys
+from lib.trainers import train_bundle
+from lib.weights import WeightsFolder
+from monailabel.datastore.local import LocalDatastore
+from custom_components.synthesis.engines import BundleEngine
+
+def run(*words, output_dir, **settings):
+    raise RuntimeError("out of memory")
+
+train_bundle.run = run
+engine, folder = BundleEngine("lefusion_lidc"), WeightsFolder(sys.argv[1])
+trainer = train_bundle.TrainBundle(engine, engine.labels, folder)
+store = LocalDatastore(sys.argv[2])
+for name in ("a", "b"):
+    store.add_image(name, sys.argv[3], {})
+    store.save_label(name, sys.argv[4], "final", {})
+for attempt in range(2):
+    try:
+        trainer({"name": "mine"}, store)
+    except RuntimeError as error:
+        print(error)
+"""
+
+
+def test_name_of_a_training_that_failed_before_it_learnt_is_free_again(label_app, tmp_path):
+    sample = BUNDLES / "lefusion_lidc" / "sample"
+    command = [label_python(), "-c", FAILING, tmp_path / "weights", tmp_path / "study"]
+    command += [sample / "ct.nii.gz", sample / "mask.nii.gz"]
+    process = subprocess.run(command, cwd=APP, env=environment(), capture_output=True, text=True)
+    assert process.stdout.splitlines()[-2:] == ["out of memory"] * 2, process.stderr
 
 
 def test_the_file_that_comes_back_is_a_scan_of_its_own(label_app, tmp_path):

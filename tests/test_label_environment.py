@@ -24,10 +24,13 @@ def stand_in():
 
 
 @pytest.mark.integration
-def test_demo_study_holds_both_samples_with_named_labels(tmp_path: Path):
-    script = "import sys, demo; print(demo.make_study(sys.argv[1])); demo.make_study(sys.argv[1])"
-    command = [str(label_python()), "-c", script, str(tmp_path / "study")]
-    subprocess.run(command, cwd=APP, env=environment(), check=True, capture_output=True)
+def test_demo_study_holds_both_samples_with_named_labels_and_no_file_becomes_one(tmp_path: Path):
+    (tmp_path / "file").write_text("mine")
+    script = "import sys, demo; demo.make_study(sys.argv[1]); demo.make_study(sys.argv[1]); demo.demo(sys.argv[2])"
+    command = [str(label_python()), "-c", f"import demo; demo.install_excepthook(); {script}"]
+    command += [str(tmp_path / "study"), str(tmp_path / "file")]
+    process = subprocess.run(command, cwd=APP, env=environment(), capture_output=True, text=True)
+    assert process.stderr.splitlines()[-1] == f"error: study {tmp_path / 'file'} is a file, not a folder."
     objects = json.loads((tmp_path / "study" / "datastore_v2.json").read_text())["objects"]
     labels = {name: entry["labels"]["original"]["info"]["params"]["label_names"] for name, entry in objects.items()}
     assert labels == {"chest_ct": {"lesion": 1}, "heart_mr": {"cavity": 1, "myocardium": 2, "mi": 3, "pmo": 4}}

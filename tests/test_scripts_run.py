@@ -6,9 +6,10 @@ from pathlib import Path
 
 import fire
 import pytest
+import torch
 from bundle_runs import BUNDLES
 
-from custom_components.bundle_configs import as_overrides, config_files
+from custom_components.bundle_configs import as_overrides, check_overrides, config_files
 from custom_components.errors import InputError
 
 ROOT = BUNDLES / "lefusion_emidec"
@@ -85,3 +86,12 @@ def test_flags_within_a_list_are_flags_as_well():
         serialize=lambda _: "",
     )
     assert parsed == {"attention_levels": [False, True], "resume": True, "texture": ("solid", "none")}
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:99"])
+def test_device_that_is_not_there_is_told_in_one_sentence(device):
+    files = config_files(ROOT, "inference")
+    with pytest.raises(InputError, match=f"device '{device}' cannot be used here: .+"):
+        check_overrides(files, {"device": device})
+    for usable in ("cpu", torch.device("cpu"), "$torch.device('cpu')"):
+        check_overrides(files, {"device": usable})

@@ -12,6 +12,8 @@ from monailabel.datastore.local import LocalDatastore
 
 from custom_components.bundle_configs import BUNDLES
 from custom_components.datasets import list_cases
+from custom_components.errors import InputError, install_excepthook
+from custom_components.files import check_writable
 from custom_components.synthesis.engines import BundleEngine
 
 APP = Path(__file__).resolve().parent
@@ -32,8 +34,14 @@ def make_study(study: str | Path) -> Path:
 
     Returns:
         Its folder.
+
+    Raises:
+        InputError: where it cannot be made there.
     """
-    folder = Path(study).absolute()
+    folder = Path(str(study)).absolute()
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"study {folder} is a file, not a folder.")
+    check_writable(folder)
     datastore = LocalDatastore(str(folder))
     for name, bundle in SAMPLES.items():
         if name in datastore.list_images():
@@ -63,4 +71,5 @@ def demo(study: str = "label_demo", host: str = "127.0.0.1", port: int = 8000) -
 
 
 if __name__ == "__main__":
+    install_excepthook()
     fire.Fire(demo)

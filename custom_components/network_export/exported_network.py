@@ -51,9 +51,13 @@ class ExportedNetwork(nn.Module):
             own = self.record["settings"].get(key, value)
             if own != value:
                 raise InputError(
-                    f"{self.path} was exported with {key} {own!r}, the configs say {value!r}; "
-                    f"give the overlays that it was exported with: {', '.join(self.record['configs'])}."
+                    f"{self.path} was exported with {key} {own!r}, the configs say {value!r}; {self._advice()}"
                 )
+
+    def _advice(self) -> str:
+        """What to do about configs that do not fit the file."""
+        overlays = ",".join(self.record["configs"][1:])  # after the workflow's own
+        return f"it is for bundle {self.record['bundle']} with --config {overlays + ',' if overlays else ''}exported."
 
     def check_size(self, spatial_size: Any) -> None:
         """Raises InputError where the network does not take that many voxels along its axes."""
@@ -73,7 +77,7 @@ class ExportedNetwork(nn.Module):
         if image.shape[1] != entries[0]["shape"][1]:
             raise InputError(
                 f"{self.path} takes an image of {entries[0]['shape'][1]} channels, got {image.shape[1]}; "
-                f"give the overlays that it was exported with: {', '.join(self.record['configs'])}."
+                f"{self._advice()}"
             )
         self.check_size(image.shape[2:])
         given = dict(zip((entry["name"] for entry in entries[1:]), others, strict=False))

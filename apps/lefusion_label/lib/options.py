@@ -64,7 +64,7 @@ def read_clicks(request: Mapping[str, Any]) -> list[list[float]]:
     Raises:
         InputError: where there is none, one is not three finite numbers, or there are background clicks.
     """
-    if request.get("background"):
+    if _from_text(request.get("background")):
         raise InputError("background clicks mean nothing here: a foreground click is the centre of a lesion.")
     clicks = _from_text(request.get("foreground")) or []
     if isinstance(clicks, list) and len(clicks) == 3 and all(_as_number(value) is not None for value in clicks):

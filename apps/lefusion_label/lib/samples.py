@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import os
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from monailabel.config import settings
 from monailabel.datastore.local import LocalDatastore
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.exception import ImageNotFoundException
 
 from custom_components.errors import InputError, first_line
 
-__all__ = ["add_sample", "find_image", "keeps_samples"]
+__all__ = ["add_sample", "find_image", "is_received", "keeps_samples"]
 
 TRIES, WAIT_S = 10, 0.05  # a local datastore is emptied and filled again while it looks for new files
 
@@ -23,7 +24,7 @@ def find_image(image: Any, datastore: Datastore) -> tuple[str, Path]:
     """Name and file (or DICOM folder) of the image that a request means.
 
     Args:
-        image: an id of the datastore, or the path of a file that the server has just received.
+        image: an id of the datastore, or the path of a file that the server has received.
         datastore: where ids are looked up.
 
     Raises:
@@ -31,7 +32,7 @@ def find_image(image: Any, datastore: Datastore) -> tuple[str, Path]:
     """
     if not isinstance(image, str) or not image:
         raise InputError("image must name an image of the datastore.")
-    if os.path.isabs(image) and os.path.exists(image):
+    if is_received(image):
         return "upload", Path(image)
     if keeps_samples(datastore):
         path = _eventually(lambda: datastore.get_image_uri(image))
@@ -43,6 +44,14 @@ def find_image(image: Any, datastore: Datastore) -> tuple[str, Path]:
     if not path:
         raise InputError(f"the datastore has no image {image!r}.")
     return image, Path(path)
+
+
+def is_received(path: str) -> bool:
+    """Whether a request's path is a file that the server has received, and no other that a client may have named."""
+    if not Path(path).is_absolute() or not Path(path).exists():
+        return False
+    sessions = settings.MONAI_LABEL_SESSION_PATH or Path.home() / ".cache" / "monailabel" / "sessions"
+    return any(Path(path).resolve().is_relative_to(Path(own).resolve()) for own in (tempfile.gettempdir(), sessions))
 
 
 def keeps_samples(datastore: Datastore) -> bool:

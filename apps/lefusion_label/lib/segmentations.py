@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,8 @@ from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 from custom_components.errors import InputError
 from custom_components.labels import LesionLabels
 from custom_components.volumes import Scan, check_same_grid, read_nifti, write_scan
+
+from .samples import is_received
 
 __all__ = ["find_segmentation", "saved_segmentation", "write_label_map"]
 
@@ -32,7 +33,7 @@ def find_segmentation(request: Mapping[str, Any], image: str, datastore: Datasto
         InputError: where there is neither.
     """
     label = request.get("label")
-    if isinstance(label, str) and Path(label).is_file() and Path(tempfile.gettempdir()) in Path(label).parents:
+    if isinstance(label, str) and is_received(label):
         return Path(label), _brush_told(request)
     found = saved_segmentation(image, datastore)
     if found is None:
@@ -72,8 +73,8 @@ def write_label_map(source: Path, label_info: LabelInfo, scan: Scan, labels: Les
         path: of the file to write.
 
     Raises:
-        InputError: for another grid, values that are no whole numbers, or segments whose names the bundle does not
-            know.
+        InputError: for another grid, values that are no whole numbers, or, where the bundle has several classes,
+            segments that have no name, or one that it does not know.
     """
     segmentation = read_nifti(source, "mask")
     check_same_grid(segmentation, scan, "mask")
@@ -95,6 +96,9 @@ def write_label_map(source: Path, label_info: LabelInfo, scan: Scan, labels: Les
             if name.lower() not in known:
                 raise InputError(f"the segment {name!r} is none of {', '.join([*labels.classes, *labels.anatomy])}.")
             mapped[values == number] = known[name.lower()]
+        unnamed = values[(values > 0) & ~np.isin(values, list(present))]
+        if unnamed.size:
+            raise InputError(f"label_info does not name the segment {unnamed[0]:g} of the mask.")
     labels.check(mapped, f"mask {source}")
     write_scan(scan, mapped.astype(np.uint8), path, scaled=False)
 
@@ -110,8 +114,10 @@ def _brush_told(request: Mapping[str, Any]) -> LabelInfo:
 
 def _numbers(label_info: LabelInfo) -> dict[int, str]:
     """The name of each number of a segmentation; empty where they are not told."""
+    if label_info is not None and not isinstance(label_info, list):
+        raise InputError(f'label_info must be a list, [{{"name": "lesion", "id": 1}}, ...], got {label_info!r}.')
     numbers = {}
-    for place, entry in enumerate(label_info if isinstance(label_info, list) else [], start=1):
+    for place, entry in enumerate(label_info or [], start=1):
         if isinstance(entry, Mapping) and entry.get("name"):
             number = entry.get("id", entry.get("idx", place))
             try:

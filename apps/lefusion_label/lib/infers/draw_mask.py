@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
+from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.infer_v2 import InferType
 
 from custom_components.errors import InputError
@@ -15,8 +15,8 @@ from custom_components.mask_specs import plan_masks
 from custom_components.mask_targets import MaskTarget
 
 from ..loaded_bundle import LoadedBundle
-from ..options import read_clicks, read_number, read_radii
-from .lesion_task import MAX_SEED, LesionTask, keep_file
+from ..options import read_choice, read_clicks, read_number, read_radii
+from .lesion_task import MAX_SEED, TAGS, LesionTask, keep_file
 
 __all__ = ["DrawMask"]
 
@@ -46,6 +46,7 @@ class DrawMask(LesionTask):
         radii = read_radii(request, "radius", RADIUS_MM, len(clicks))
         seed = read_number(request, "seed", 0, 0, MAX_SEED)
         steps = read_number(request, "steps", self.steps, 1, self.max_steps)
+        tag = read_choice(request, "label_tag", TAGS)
         items = plan_masks(
             [MaskTarget(image, str(path))],
             spheres=[[*click, radius] for click, radius in zip(clicks, radii, strict=True)],
@@ -64,7 +65,7 @@ class DrawMask(LesionTask):
                 raise InputError(f"the mask of click {number} is empty: take a larger radius or another seed.")
         result = folder / f"{image}_mask_1.nii.gz"
         params = {"label_names": self.labels, "lesions": sidecar["masks"], "sidecar": sidecar}
-        if str(request.get("save_label", "")).lower() == "true":
-            tag = str(request.get("label_tag", DefaultLabelTag.ORIGINAL.value))
+        # An image that was sent along is not kept, and neither is its mask.
+        if str(request.get("save_label", "")).lower() == "true" and image in datastore.list_images():
             params["label"] = datastore.save_label(image, str(result), tag, {"params": params})
         return keep_file(result), params

@@ -10,14 +10,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from monailabel.interfaces.datastore import Datastore
+from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
 from ..loaded_bundle import LoadedBundle
 
-__all__ = ["LesionTask", "keep_file"]
+__all__ = ["MAX_SEED", "TAGS", "LesionTask", "keep_file"]
 
 MAX_SEED = 2**31 - 1
+TAGS = (DefaultLabelTag.ORIGINAL.value, DefaultLabelTag.FINAL.value)  # of a label that is saved
 
 
 class LesionTask(InferTask):

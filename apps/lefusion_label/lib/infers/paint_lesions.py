@@ -9,7 +9,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
+from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.infer_v2 import InferType
 
 from custom_components.synthesis.engines import BundleEngine
@@ -20,12 +20,11 @@ from ..options import read_choice, read_number, read_texture
 from ..samples import add_sample, keeps_samples
 from ..segmentations import find_segmentation, write_label_map
 from ..weights import WeightsFolder
-from .lesion_task import MAX_SEED, LesionTask, keep_file
+from .lesion_task import MAX_SEED, TAGS, LesionTask, keep_file
 
 __all__ = ["PaintLesions"]
 
 RESULTS = ("mask", "image")
-TAGS = (DefaultLabelTag.ORIGINAL.value, DefaultLabelTag.FINAL.value)
 
 
 class PaintLesions(LesionTask):

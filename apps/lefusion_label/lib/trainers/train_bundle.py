@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from custom_components.errors import InputError, as_flag
 from custom_components.files import write_atomically
 from custom_components.labels import LesionLabels
 from custom_components.synthesis.engines import BundleEngine
-from custom_components.volumes import read_scan
+from custom_components.volumes import check_scan, read_scan
 from lefusion_scripts.run import run
 
 from ..options import read_choice, read_number
@@ -40,7 +40,7 @@ class TrainBundle(TrainTask):
     def __init__(self, bundle: BundleEngine, labels: LesionLabels, weights: WeightsFolder) -> None:
         super().__init__(f"Trains {bundle.root.name} on the submitted labels")
         self.root, self.labels, self.weights = bundle.root, labels, weights
-        self.own_weights = str(bundle.value("weights"))
+        self.own_weights, self.air_below = str(bundle.value("weights")), bundle.value("air_below_hu")
 
     def config(self) -> dict[str, Any]:
         """Options that a client may show, with their defaults."""
@@ -65,10 +65,27 @@ class TrainBundle(TrainTask):
         synthetic = as_flag(request.get("synthetic", False), "synthetic")
         name = self.weights.new_name(request)
         folder = self.weights.run(name)
+        try:
+            return self._train(datastore, name, folder, overlays, epochs, pretrained, synthetic)
+        except Exception:
+            if not any((folder / "training").rglob("*.pt")):  # nothing was learnt, and the name would be taken
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
+
+    def _train(
+        self,
+        datastore: Datastore,
+        name: str,
+        folder: Path,
+        overlays: Sequence[str],
+        epochs: int,
+        pretrained: bool,
+        synthetic: bool,
+    ) -> dict[str, Any]:
+        """Trains on what fits, in a folder that is not there yet."""
         entries, left_out = self._collect(datastore, synthetic, folder / "data")
         patients = {entry["patient"] for entry in entries}
         if len(patients) < 2:
-            shutil.rmtree(folder, ignore_errors=True)  # or its name would be taken
             raise InputError(
                 f"training needs submitted labels of two patients or more, one of them to validate; "
                 f"{len(patients)} can be used{_reasons(left_out)}."
@@ -103,7 +120,9 @@ class TrainBundle(TrainTask):
                 continue
             path, label = Path(datastore.get_image_uri(image)), folder / "labels" / f"{image}.nii.gz"
             try:
-                write_label_map(*found, read_scan(path), self.labels, label)
+                scan = read_scan(path)
+                check_scan(scan, self.air_below)
+                write_label_map(*found, scan, self.labels, label)
             except InputError as error:
                 left_out[image] = str(error).rstrip(".")
                 continue
