@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
@@ -14,45 +13,15 @@ matplotlib.use("Agg")
 
 from matplotlib import pyplot as plt
 from matplotlib.lines import Line2D
-from scipy import ndimage
 
 from .grids import through_plane_last, turn
+from .segmentation_views import SegmentationView
 
-__all__ = ["SegmentationView", "largest_lesions", "save_segmentation_panel"]
+__all__ = ["save_segmentation_panel"]
 
 COLOURS = ("tab:orange", "tab:red", "tab:cyan", "tab:purple")  # of the classes, as found
 REFERENCE_COLOURS = ("lime", "yellow", "deepskyblue", "white")  # of the classes, as they are
 NEAR_MM = 48.0  # shown around a lesion, or more where the lesion is larger
-
-
-@dataclass(frozen=True)
-class SegmentationView:
-    """A row of the picture.
-
-    Attributes:
-        title: what stands beside it.
-        image: (X, Y, Z) in the scan's units.
-        affine: voxel indices to RAS+ mm.
-        predicted: (X, Y, Z) label map.
-        classes: lesion class -> value in the label maps.
-        reference: label map of the truth, if there is one.
-        focus: (X, Y, Z) bool, what the row shows; everything labelled by default.
-    """
-
-    title: str
-    image: np.ndarray
-    affine: np.ndarray
-    predicted: np.ndarray
-    classes: Mapping[str, int]
-    reference: np.ndarray | None = None
-    focus: np.ndarray | None = None
-
-
-def largest_lesions(label: np.ndarray, count: int) -> list[np.ndarray]:
-    """The largest connected parts (26 neighbours) of a label map, masks (X, Y, Z) bool from the largest."""
-    parts, found = ndimage.label(label > 0, structure=np.ones((3, 3, 3)))
-    sizes = np.bincount(parts.ravel())[1:]
-    return [parts == number + 1 for number in np.argsort(-sizes, kind="stable")[: min(count, found)]]
 
 
 def save_segmentation_panel(views: Sequence[SegmentationView], path: str | Path) -> None:

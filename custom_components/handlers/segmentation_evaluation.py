@@ -16,7 +16,7 @@ from ..errors import InputError, as_flag
 from ..files import check_writable, write_atomically
 from ..labels import LesionLabels
 from ..metrics import dice, mean_and_spread, surface_dice
-from ..segmentation_panels import SegmentationView, save_segmentation_panel
+from ..segmentation_views import SegmentationView
 from ..volumes import check_same_grid, read_nifti, read_scan
 
 __all__ = ["SegmentationEvaluation"]
@@ -142,6 +142,8 @@ class SegmentationEvaluation:
         views = self._views()
         write_atomically(self.output_dir / "metrics.csv", write_rows)
         if views:
+            from ..segmentation_panels import save_segmentation_panel  # matplotlib is needed for pictures alone
+
             write_atomically(self.output_dir / "cases.png", lambda path: save_segmentation_panel(views, path))
         text = json.dumps(summary, indent=2) + "\n"
         write_atomically(self.output_dir / "summary.json", lambda path: path.write_text(text))

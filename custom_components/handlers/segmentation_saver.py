@@ -11,7 +11,7 @@ import numpy as np
 
 from ..files import file_hash, write_atomically
 from ..labels import LesionLabels
-from ..segmentation_panels import SegmentationView, largest_lesions, save_segmentation_panel
+from ..segmentation_views import SegmentationView, largest_lesions
 from ..volumes import read_scan, write_scan
 from .case_saver import CaseSaver
 
@@ -78,6 +78,8 @@ class SegmentationSaver(CaseSaver):
         paths["record"].unlink(missing_ok=True)
         write_scan(scan, label, paths["label"], DESCRIPTION, scaled=False)
         if self.panel:
+            from ..segmentation_panels import save_segmentation_panel  # matplotlib is needed for pictures alone
+
             parts = largest_lesions(label, SHOWN)
             titles = [f"lesion {n} of {len(parts)} shown" for n in range(1, len(parts) + 1)] or ["no lesion found"]
             views = [
