@@ -128,10 +128,13 @@ def served(app: Path, studies: Path, folder: Path, conf: Sequence[tuple[str, str
     command += ["--studies", str(studies), "--host", "127.0.0.1", "--port", str(port)]
     command += [word for entry in conf for word in ("--conf", *entry)]
     address, log = f"http://127.0.0.1:{port}", folder / "server.log"
+    # Of its own, since the app reads what lies there, and this repository may lie in the machine's.
+    temporary = folder / "temporary"
+    temporary.mkdir(parents=True, exist_ok=True)
     with log.open("w") as stream:
         process = subprocess.Popen(
             command,
-            env=environment() | {"MONAI_LABEL_SESSION_PATH": str(folder / "sessions")},
+            env=environment() | {"MONAI_LABEL_SESSION_PATH": str(folder / "sessions"), "TMPDIR": str(temporary)},
             cwd=folder,
             stdout=stream,
             stderr=subprocess.STDOUT,
