@@ -22,6 +22,13 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 BUNDLES = Path(__file__).resolve().parents[1] / "bundles"
 TINY_NETWORK = {"channels": [8, 8, 8], "norm_num_groups": 4, "num_head_channels": 4, "context_dim": 8}
 RAS = np.array([[1.0, 0, 0, -17], [0, 1, 0, 20], [0, 0, 1, -300], [0, 0, 0, 1]])
+# MONAI's own command, which then tells where the shared code came from.
+LONE_RUN = """
+import runpy, sys
+runpy.run_module("monai.bundle", run_name="__main__", alter_sys=True)
+import custom_components
+print("custom_components from", custom_components.__file__)
+"""
 
 
 # ----------------------------------------------------------------------------------------- volumes
@@ -110,6 +117,12 @@ def infer(config_file: str | Path | list[str], **overrides: Any) -> None:
     workflow.initialize()
     workflow.run()
     workflow.finalize()
+
+
+@pytest.fixture(autouse=True)
+def same_excepthook(monkeypatch):
+    """The bundle installs its own excepthook, as it should in a process of its own."""
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
 
 
 def causes(error: BaseException | None) -> list[BaseException]:
@@ -250,6 +263,10 @@ def files_below(folder: Path) -> dict[str, tuple[int, int]]:
         for path in folder.rglob("*")
         if path.is_file()
     }
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 def same(first: object, second: object) -> bool:

@@ -90,6 +90,35 @@ def write_series(
     return folder
 
 
+def write_dicom_series(
+    folder: Path, values_hu: np.ndarray, spacing: Sequence[float], origin_lps: Sequence[float]
+) -> None:
+    """An axial CT series. ``values_hu``: (columns, rows, slices), from the patient's right, front and feet."""
+    folder.mkdir(parents=True)
+    study, series, frame = (generate_uid(entropy_srcs=[str(folder), name]) for name in ("study", "series", "frame"))
+    for k in range(values_hu.shape[2]):
+        meta = pydicom.dataset.FileMetaDataset()
+        meta.MediaStorageSOPClassUID = CTImageStorage
+        meta.MediaStorageSOPInstanceUID = generate_uid(entropy_srcs=[series, str(k)])
+        meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        item = pydicom.Dataset()
+        item.file_meta = meta
+        item.SOPClassUID, item.SOPInstanceUID = CTImageStorage, meta.MediaStorageSOPInstanceUID
+        item.StudyInstanceUID, item.SeriesInstanceUID, item.FrameOfReferenceUID = study, series, frame
+        item.Modality, item.PatientID, item.PatientName = "CT", "P1", "Nobody"
+        item.StudyDate, item.StudyTime, item.InstanceNumber = "20200101", "120000", k + 1
+        item.ImagePositionPatient = [origin_lps[0], origin_lps[1], origin_lps[2] + k * spacing[2]]
+        item.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+        item.PixelSpacing, item.SliceThickness = [spacing[1], spacing[0]], spacing[2]
+        item.Columns, item.Rows = values_hu.shape[:2]
+        item.SamplesPerPixel, item.PhotometricInterpretation = 1, "MONOCHROME2"
+        item.BitsAllocated, item.BitsStored, item.HighBit, item.PixelRepresentation = 16, 16, 15, 0
+        item.RescaleIntercept, item.RescaleSlope = -1024, 1
+        item.PixelData = (values_hu[:, :, k].T.astype(int) + 1024).astype(np.uint16).tobytes()
+        # File names run against the slices' order.
+        item.save_as(folder / f"{900 - k}.dcm", enforce_file_format=True)
+
+
 def _encode(item: pydicom.Dataset, syntax: str) -> None:
     """Turns a slice into another transfer syntax."""
     if pydicom.uid.UID(syntax).is_compressed:

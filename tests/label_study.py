@@ -11,7 +11,7 @@ import nibabel as nib
 import numpy as np
 from bundle_runs import save_nifti
 from label_server import REPO_ROOT, Client, served
-from test_bundle_inference import balls, chest
+from small_chest import balls, chest
 from thick_stacks import affine_of, ring, signal
 
 APP = REPO_ROOT / "apps" / "lefusion_label"

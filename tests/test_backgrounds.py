@@ -23,8 +23,8 @@ from bundle_runs import (
     stored_of,
 )
 from damaged_sets import edit, findings, put, rehash, rewrite
+from small_chest import balls, chest
 from synthesis_runs import Made, make, start
-from test_bundle_inference import balls, chest
 from thick_stacks import STORED_WAYS, affine_of, ring, signal, stored_as
 
 from custom_components.backgrounds import check_paste, covered_by_crop, largest_difference

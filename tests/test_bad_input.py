@@ -14,21 +14,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from test_bundle_inference import (
-    RAS,
-    SHAPE,
-    TINY,
-    balls,
-    chest,
-    commands,  # noqa: F401 (a fixture)
-    options,
-    run_workflow,
-    save_case,
-    save_nifti,
-    save_tiny_weights,
-    snapshot,
-    write_dicom_series,
-)
+from bundle_runs import RAS, options, save_nifti, snapshot
+from dicom_series import write_dicom_series
+from lung_runs import TINY, commands_fixture, run_workflow, save_tiny_weights  # noqa: F401 (a fixture)
+from small_chest import SHAPE, balls, chest, save_case
 
 from custom_components.errors import find_input_error
 from custom_components.networks import HistogramUNet

@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from bundle_runs import BUNDLES, TINY_NETWORK, options, read_configs, save_nifti, save_weights_of, stored_of
+from bundle_runs import BUNDLES, LONE_RUN, TINY_NETWORK, options, read_configs, save_nifti, save_weights_of, stored_of
 from monai.bundle import ConfigParser, ConfigWorkflow, verify_metadata, verify_net_in_out
 from monai.bundle.config_item import ComponentLocator
-from test_bundle_inference import balls, chest
+from small_chest import balls, chest
 from thick_stacks import affine_of, ring, signal
 
 MAX_BYTES = 25 * 2**20
@@ -407,13 +407,6 @@ def test_training_and_inference_agree(bundle):
 
 
 # ---------------------------------------------------------------------------------------- the bundle on its own
-
-LONE_RUN = """
-import runpy, sys
-runpy.run_module("monai.bundle", run_name="__main__", alter_sys=True)
-import custom_components
-print("custom_components from", custom_components.__file__)
-"""
 
 
 @pytest.mark.integration

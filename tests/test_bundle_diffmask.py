@@ -11,9 +11,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from bundle_runs import causes, save_nifti, stored_of
+from lung_runs import run_workflow
 from monai.bundle import ConfigParser, ConfigWorkflow, verify_net_in_out
 from published_format import save_published
-from test_bundle_inference import affine_of, balls, causes, chest, run_workflow, save_nifti, stored_of
+from small_chest import affine_of, balls, chest
 
 from custom_components.errors import InputError, find_input_error
 from custom_components.networks import FactorisedUNet
@@ -301,8 +303,8 @@ def test_draw_masks_command_checks_its_options_and_draws(trained, tmp_path):
 
 def test_drawn_mask_can_be_painted_at_once(trained, tmp_path):
     """The mask of one bundle is the other's mask."""
-    from test_bundle_inference import TINY as PAINT
-    from test_bundle_inference import save_tiny_weights
+    from lung_runs import TINY as PAINT
+    from lung_runs import save_tiny_weights
 
     scan = save_nifti(tmp_path / "ct.nii.gz", chest(SHAPE), AFFINE)
     run_workflow(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -51,12 +50,6 @@ VARIANTS = {
 }
 
 # ----------------------------------------------------------------------------------------- painting
-
-
-@pytest.fixture(autouse=True)
-def _same_excepthook(monkeypatch):
-    """The bundle installs its own excepthook, as it should in a process of its own."""
-    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from bundle_runs import BUNDLES, infer, save_nifti, stored_of
+from bundle_runs import BUNDLES, Output, infer, save_nifti, stored_of
+from lung_runs import BUNDLE, run_workflow
 from published_format import save_published
-from test_bundle_inference import BUNDLE, Output, balls, chest, run_workflow, save_case
+from small_chest import balls, chest, save_case
 from test_bundle_training import command, dataset_dir, scalars, weights  # noqa: F401
 from thick_stacks import STORED_WAYS, affine_of, ring, signal, stored_as
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from bundle_runs import TINY_NETWORK, command, options, read_configs, save_nifti
-from test_bundle_inference import balls, chest
+from small_chest import balls, chest
 from test_zoo_lone import alone
 from test_zoo_premerge import NAMES
 from zoo_bundles import BUNDLES, NAME, pack, small_bundle

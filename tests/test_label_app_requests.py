@@ -16,7 +16,7 @@ import pytest
 from bundle_runs import BUNDLES, save_nifti, stored_of
 from label_server import Client, Refused, environment, label_python
 from label_study import APP, GRIDS, ball, middle, save_mask
-from test_bundle_inference import balls, chest
+from small_chest import balls, chest
 from thick_stacks import affine_of, ring
 
 pytestmark = pytest.mark.integration

@@ -11,7 +11,7 @@ import pytest
 from bundle_runs import BUNDLES, read_configs, save_nifti, stored_of
 from label_server import VENV, Client, label_python, served
 from label_study import GRIDS, middle
-from test_bundle_inference import chest
+from small_chest import chest
 
 from custom_components.errors import find_input_error
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from dicom_series import write_dicom_series
 from recorded_sets import write_scans, write_set
-from test_bundle_inference import write_dicom_series
 
 from custom_components.errors import InputError
 from custom_components.synthesis import runner
