@@ -257,6 +257,11 @@ def scalars(folder: Path, tag: str) -> list[float]:
     return [event.value for event in sorted(events.Scalars(tag), key=lambda event: event.step)]
 
 
+def names(folder: Path) -> list[str]:
+    """What lies in a folder itself."""
+    return sorted(path.name for path in folder.iterdir())
+
+
 def files_below(folder: Path) -> dict[str, tuple[int, int]]:
     return {
         str(path.relative_to(folder)): (path.stat().st_size, path.stat().st_mtime_ns)
