@@ -8,144 +8,30 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from bundle_runs import BUNDLES, LONE_RUN, TINY_NETWORK, options, read_configs, save_nifti, save_weights_of, stored_of
+from bundle_facts import (
+    FACTS,
+    NAMES,
+    bundle_fixture,  # noqa: F401 (a fixture)
+    configs_of,
+    every,
+    metadata_of,
+    read,
+)
+from bundle_runs import BUNDLES, LONE_RUN, TINY_NETWORK, options, read_configs, save_weights_of, stored_of
 from monai.bundle import ConfigParser, ConfigWorkflow, verify_metadata, verify_net_in_out
-from monai.bundle.config_item import ComponentLocator
-from small_chest import balls, chest
-from thick_stacks import affine_of, ring, signal
 
 MAX_BYTES = 25 * 2**20
 MAX_SAMPLE_BYTES = 3 * 2**20
-WORKFLOWS = (["train"], ["inference"], ["train", "evaluate"])
-METHODS = {
-    **dict.fromkeys(
-        ("no_histogram", "repaint", "cond_diffusion", "hand_crafted_texture", "latent_diffusion"), WORKFLOWS
-    ),
-    "latent_diffusion_cpu": tuple([*base, "latent_diffusion"] for base in WORKFLOWS),
-    "autoencoder": (["train"],),
-    "autoencoder_cpu": (["train", "autoencoder"],),
-}
-# Keys that MONAI itself looks for.
-MONAI_KEYS = {"imports", "initialize", "run", "finalize", "bundle_root", "device", "dataset_dir", "network_def"}
-# What training and inference each have in their own way; all else that both have must be the same.
-OWN_KEYS = {"imports", "dataset_dir", "output_dir", "batch_size", "network", "inferer", "cases", "run"}
-
-
-def save_chests(root: Path) -> None:
-    """Four patients with one lesion each."""
-    shape = (20, 20, 20)
-    for name in "abcd":
-        save_nifti(root / "images" / f"{name}.nii.gz", chest(shape))
-        save_nifti(root / "labels" / f"{name}.nii.gz", balls(shape, [((10, 10, 10), 4)]).astype(np.uint8))
-
-
-def save_hearts(root: Path) -> None:
-    """Six patients with lesions of two classes, in stacks of thick slices."""
-    for seed, name in enumerate("abcdef"):
-        save_nifti(root / "images" / f"{name}.nii.gz", signal(ring(), seed).astype(np.uint8), affine_of())
-        save_nifti(root / "labels" / f"{name}.nii.gz", ring(), affine_of())
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What is a bundle's own.
-
-    Attributes:
-        source: a word that its metadata's data source holds.
-        save_data: writes a small data set to train on.
-        overlays: the small configs, each with what it may be merged over.
-        lone: settings of a quick run on its sample.
-    """
-
-    source: str
-    save_data: Callable[[Path], None]
-    overlays: dict[str, tuple[list[str], ...]]
-    lone: dict[str, Any] = field(default_factory=dict)
-
-
-FACTS = {
-    "lefusion_lidc": Facts(
-        source="LIDC",
-        save_data=save_chests,
-        overlays={
-            "train_cpu": (["train"],),
-            "multi_gpu_train": (["train"],),
-            "federated": (["train"],),
-            "diffused": WORKFLOWS,
-            "paper_sampler": (["inference"], ["train", "evaluate"]),
-            "published": (["inference"], ["train", "evaluate"]),
-            **METHODS,
-            "exported": (["inference"],),
-            "inference_trt": (["inference"],),
-        },
-        lone={"spatial_size": [32, 32, 32], "texture": "solid"},
-    ),
-    "lefusion_emidec": Facts(
-        source="EMIDEC",
-        save_data=save_hearts,
-        overlays={
-            "train_cpu": (["train"],),
-            "multi_gpu_train": (["train"],),
-            "federated": (["train"],),
-            "diffused": WORKFLOWS,
-            "paper_sampler": (["inference"], ["train", "evaluate"]),
-            "published": (["inference"], ["train", "evaluate"]),
-            **METHODS,
-            "exported": (["inference"],),
-            "inference_trt": (["inference"],),
-            "mi_only": WORKFLOWS,
-            "pmo_only": WORKFLOWS,
-        },
-        lone={"texture": "none"},
-    ),
-}
-NAMES = sorted(FACTS)
-
-
-def every(entries: Callable[[str], list]) -> list:
-    """Test parameters (bundle, entry), for each of a bundle's entries."""
-    return [pytest.param(name, entry, id=f"{name}-{label(entry)}") for name in NAMES for entry in entries(name)]
-
-
-def label(entry: Any) -> str:
-    return entry.name if isinstance(entry, Path) else entry if isinstance(entry, str) else "+".join(entry)
-
-
-def overlaid(name: str) -> list[list[str]]:
-    """Every overlay over everything it may be merged over."""
-    return [[*base, overlay] for overlay, bases in FACTS[name].overlays.items() for base in bases]
-
-
-def configs_of(name: str) -> Path:
-    return BUNDLES / name / "configs"
-
-
-def read(bundle: str, *names: str) -> dict[str, Any]:
-    """Configs by name, merged as MONAI merges them."""
-    return {key: value for key, value in read_configs(BUNDLES / bundle, *names).get().items() if key != "_meta_"}
-
-
-def metadata_of(name: str) -> dict[str, Any]:
-    return json.loads((configs_of(name) / "metadata.json").read_text())
-
-
-@pytest.fixture(params=NAMES, scope="module")
-def bundle(request) -> str:
-    """The name of each bundle in turn."""
-    return request.param
 
 
 def test_every_bundle_that_paints_is_under_contract():
-    """Those that draw masks are held to theirs in test_bundle_diffmask.py."""
+    """Those that draw masks are held to theirs in test_bundle_diffmask_contract.py."""
     assert sorted(path.parents[1].name for path in BUNDLES.glob("*/configs/texture_presets.json")) == NAMES
 
 
@@ -334,76 +220,6 @@ def test_weights_are_tensors_that_fit_the_network(bundle):
 def test_text_has_no_gaps_and_no_home_folders(name, path):
     text = path.read_text()
     assert re.findall(r"@[A-Z]+@|TODO|/home/|/root/|/Users/", text) == []
-
-
-# ------------------------------------------------------------------------------------------------- configs
-
-
-def targets(content: Any) -> set[str]:
-    """Every ``_target_`` of a config."""
-    if isinstance(content, dict):
-        own = {content["_target_"]} if isinstance(content.get("_target_"), str) else set()
-        return own.union(*(targets(value) for value in content.values()))
-    if isinstance(content, list):
-        return set().union(*(targets(value) for value in content))
-    return set()
-
-
-@pytest.mark.parametrize(("name", "path"), every(lambda name: sorted(configs_of(name).glob("*.json"))))
-def test_config_is_json_and_everything_it_names_exists(name, path):
-    monai = ComponentLocator()
-    for target in targets(json.loads(path.read_text())):
-        if "." in target:
-            module, _, attribute = target.rpartition(".")
-            assert hasattr(import_module(module), attribute), target
-        else:
-            assert monai.get_component_module_name(target), target
-
-
-@pytest.mark.parametrize(("name", "configs"), every(overlaid))
-def test_overlay_merges_over_what_it_is_for(name, configs):
-    read(name, *configs)
-
-
-def keys_of(name: str, overlay: str) -> set[str]:
-    """The top-level keys that an overlay sets."""
-    return {key.split("#")[0] for key in json.loads((configs_of(name) / f"{overlay}.json").read_text())}
-
-
-def unused(name: str, configs: list[str], keys: set[str]) -> set[str]:
-    """Those of the keys that no other key of merged configs uses, nor MONAI."""
-    text = json.dumps(read(name, *configs))
-    return {key for key in keys if f"@{key}" not in text and f"%{key}" not in text} - MONAI_KEYS
-
-
-@pytest.mark.parametrize(("name", "overlay"), every(lambda name: list(FACTS[name].overlays)))
-def test_overlay_only_changes_what_is_there(name, overlay):
-    """A key that all configs below lack, and the overlay itself does not use, MONAI would accept to no effect."""
-    bases = FACTS[name].overlays[overlay]
-    new = keys_of(name, overlay) - MONAI_KEYS - set().union(*(read(name, *base) for base in bases))
-    text = (configs_of(name) / f"{overlay}.json").read_text()
-    assert {key for key in new if f"@{key}" not in text} == set()
-
-
-@pytest.mark.parametrize(("name", "overlay"), every(lambda name: list(FACTS[name].overlays)))
-def test_overlay_has_no_dead_keys(name, overlay):
-    """Every key is used by another one, or by MONAI, in one of the workflows that the overlay is for."""
-    keys = keys_of(name, overlay)
-    dead = [unused(name, [*base, overlay], keys) for base in FACTS[name].overlays[overlay]]
-    assert set.intersection(*dead) == set()
-
-
-@pytest.mark.parametrize(("name", "configs"), every(lambda name: list(WORKFLOWS)))
-def test_config_has_no_dead_keys(name, configs):
-    """Every key of the last config is used by another one, or by MONAI."""
-    assert unused(name, configs, keys_of(name, configs[-1])) == set()
-
-
-def test_training_and_inference_agree(bundle):
-    training, inference = read(bundle, "train"), read(bundle, "inference")
-    shared = set(training) & set(inference) - OWN_KEYS
-    assert shared >= {"num_train_timesteps", "context", "prediction_type", "spatial_size", "network_def", "schedule"}
-    assert {key for key in shared if training[key] != inference[key]} == set()
 
 
 # ---------------------------------------------------------------------------------------- the bundle on its own

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from bundle_runs import BUNDLES, Output, infer, save_nifti, stored_of
+from bundle_runs import BUNDLES, Output, command, infer, save_nifti, scalars, stored_of, weights
 from lung_runs import BUNDLE, run_workflow
+from lung_training import dataset_dir_fixture  # noqa: F401 (a fixture)
 from published_format import save_published
 from small_chest import balls, chest, save_case
-from test_bundle_training import command, dataset_dir, scalars, weights  # noqa: F401
 from thick_stacks import STORED_WAYS, affine_of, ring, signal, stored_as
 
 from custom_components.inferers import LesionInpaintingInferer
@@ -175,7 +175,7 @@ def test_published_settings_are_those_of_the_paper_and_of_the_published_file(imp
 
 
 @pytest.mark.integration
-def test_published_network_trains_and_its_loss_falls(dataset_dir, tmp_path):  # noqa: F811
+def test_published_network_trains_and_its_loss_falls(dataset_dir, tmp_path):
     """The documented command at a reduced size, in a process of its own."""
     process = command(
         "run",

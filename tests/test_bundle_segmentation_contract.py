@@ -8,11 +8,11 @@ from importlib import import_module
 
 import pytest
 import torch
-from bundle_runs import BUNDLES, command, options, read_configs
+from bundle_facts import MONAI_KEYS, WORKFLOWS, targets
+from bundle_runs import BUNDLES, LONE_RUN, command, options, read_configs
 from monai.bundle import ConfigWorkflow, verify_net_in_out
 from monai.bundle.config_item import ComponentLocator
 from segmentation_runs import BUNDLE, save_nodules
-from test_bundle_contract import LONE_RUN, MONAI_KEYS, WORKFLOWS, targets
 
 from lefusion_scripts.zoo_contents import Member, check_contents
 
@@ -34,7 +34,7 @@ OVERLAID = [[*base, overlay] for overlay, bases in OVERLAYS.items() for base in 
 
 
 def test_every_bundle_has_a_contract():
-    """Those that paint and the mask bundle have theirs in test_bundle_contract.py and test_bundle_diffmask.py."""
+    """Those that paint have theirs in test_bundle_contract.py, the mask bundle in test_bundle_diffmask_contract.py."""
     own = {path.parents[1].name for path in BUNDLES.glob("*/configs/train.json")}
     assert own == {"lefusion_lidc", "lefusion_emidec", "diffmask", "lesion_segmentation"}
 

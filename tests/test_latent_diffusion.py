@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from bundle_facts import FACTS, read
 from bundle_runs import (
     BUNDLES,
     Output,
@@ -27,7 +28,6 @@ from bundle_runs import (
     weights,
 )
 from synthesis_runs import Made, make
-from test_bundle_contract import FACTS, read
 
 from custom_components.errors import InputError
 from custom_components.synthesis.verification import verify_set

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bundle_facts import FACTS, read
 from bundle_runs import BUNDLES, TINY_NETWORK, Output, execute, infer, scalars, stored_of, training_workflow, weights
 from synthesis_runs import Made, contents, make, start
-from test_bundle_contract import FACTS, read
 
 from custom_components.errors import InputError
 from custom_components.synthesis.records import read_manifest

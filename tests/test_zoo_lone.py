@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from bundle_facts import save_chests, save_hearts
 from bundle_runs import BUNDLES, options, stored_of, weights
 from segmentation_runs import save_nodules
-from test_bundle_contract import save_chests, save_hearts
 from zoo_bundles import served
 
 from lefusion_scripts.zoo_contents import read_schema

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bundle_facts import save_chests, save_hearts
 from bundle_runs import BUNDLES, read_configs
 from monai.bundle import create_workflow, verify_metadata
 from monai.bundle.properties import InferProperties, MetaProperties, TrainProperties
-from test_bundle_contract import save_chests, save_hearts
 from zoo_bundles import python
 
 from lefusion_scripts.zoo_contents import MAX_BYTES, SCHEMA
