@@ -121,7 +121,7 @@ def infer(config_file: str | Path | list[str], **overrides: Any) -> None:
 
 @pytest.fixture(autouse=True)
 def same_excepthook(monkeypatch):
-    """The bundle installs its own excepthook, as it should in a process of its own."""
+    """The bundles install their own excepthook, as they should in a process of their own."""
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
 
 

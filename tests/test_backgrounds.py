@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from bundle_runs import (
     causes,
     infer,
     options,
+    same_excepthook,  # noqa: F401 (a fixture)
     save_nifti,
     save_weights_of,
     stored_of,
@@ -37,12 +37,6 @@ from lefusion_scripts.verify import verify
 LUNG, HEART = "lefusion_lidc", "lefusion_emidec"
 TINY = {f"network_def#{key}": value for key, value in TINY_NETWORK.items()}
 QUICK = {**TINY, "num_inference_steps": 1, "device": "cpu"}
-
-
-@pytest.fixture(autouse=True)
-def _same_excepthook(monkeypatch):
-    """The bundles install their own excepthook, as they should in a process of their own."""
-    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,13 @@ from bundle_runs import (
     infer,
     latest,
     same,
+    same_excepthook,  # noqa: F401 (a fixture)
     scalars,
     stored_of,
     training_workflow,
     weights,
 )
+from painting_checks import assert_painted_inside_alone_and_the_same_again
 from synthesis_runs import Made, make
 
 from custom_components.errors import InputError
@@ -89,12 +91,6 @@ class Trained:
         configs = ["train.json", "train_cpu.json", f"{overlay}.json"]
         execute(training_workflow(BUNDLES / self.bundle, configs, self.data, output_dir, **settings))
         return output_dir
-
-
-@pytest.fixture(autouse=True)
-def _same_excepthook(monkeypatch):
-    """The bundles install their own excepthook, as they should in a process of their own."""
-    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
 
 
 @pytest.fixture(scope="module", params=sorted(SIZES))
@@ -201,14 +197,8 @@ def test_training_without_a_fitting_autoencoder_is_refused_in_one_sentence(train
 
 
 def test_lesions_are_painted_inside_the_mask_alone_and_the_same_again(trained, tmp_path):
-    first, again, other = (paint(trained, tmp_path / str(n), seed=seed) for n, seed in enumerate((0, 0, 1)))
     before, lesion = trained.scan("images"), trained.lesion()
-    assert first.stored.dtype == before.dtype
-    assert np.array_equal(first.stored[~lesion], before[~lesion])
-    assert (first.stored[lesion] != before[lesion]).mean() > 0.8
-    assert np.array_equal(first.stored, again.stored)
-    assert not np.array_equal(first.stored, other.stored)
-    assert (first.sidecar["background"], first.sidecar["max_abs_difference_outside_mask"]) == ("scan", 0)
+    assert_painted_inside_alone_and_the_same_again(partial(paint, trained), tmp_path, before, lesion)
 
 
 def test_crop_pasted_whole_has_the_decoder_s_background(trained, tmp_path):

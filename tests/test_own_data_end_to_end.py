@@ -5,14 +5,21 @@ from __future__ import annotations
 import csv
 import json
 import shlex
-import sys
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
-from bundle_runs import Output, command, options, save_nifti, scalars, stored_of
+from bundle_runs import (
+    Output,
+    command,
+    options,
+    same_excepthook,  # noqa: F401 (a fixture)
+    save_nifti,
+    scalars,
+    stored_of,
+)
 from made_up_organs import (
     CT_SPACING,
     CYST,
@@ -47,12 +54,6 @@ FEW_STEPS = {
     "ema_start": 0,
 }
 SAMPLING = {**NETWORK, "num_inference_steps": 2}
-
-
-@pytest.fixture(autouse=True)
-def _same_excepthook(monkeypatch):
-    """The bundles install their own excepthook, as they should in a process of their own."""
-    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
 
 
 def typed(line: str, folder: Path, **settings: Any) -> str:

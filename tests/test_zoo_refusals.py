@@ -9,7 +9,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from zoo_bundles import NAME, command, edit_metadata, pack, rewrite, small_bundle, version_of
+from zoo_bundles import (
+    NAME,
+    command,
+    edit_metadata,
+    pack,
+    rewrite,
+    small_bundle,
+    version_of,
+    zipped_fixture,  # noqa: F401 (a fixture)
+)
 
 from lefusion_scripts import cli
 
@@ -22,13 +31,6 @@ def original(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def packed(original, tmp_path_factory) -> Path:
     return pack(original, tmp_path_factory.mktemp("packed"))
-
-
-@pytest.fixture
-def zipped(packed, tmp_path) -> Path:
-    """A zip in a zoo that a test may change."""
-    shutil.copytree(packed.parent, tmp_path / "zoo")
-    return tmp_path / "zoo" / packed.name
 
 
 @pytest.fixture

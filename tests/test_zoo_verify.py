@@ -15,7 +15,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from zoo_bundles import NAME, command, pack, rewrite, small_bundle
+from zoo_bundles import (
+    NAME,
+    command,
+    pack,
+    rewrite,
+    small_bundle,
+    zipped_fixture,  # noqa: F401 (a fixture)
+)
 
 from custom_components.errors import InputError
 from lefusion_scripts import cli
@@ -28,13 +35,6 @@ from lefusion_scripts.zoo_verification import verify_archive
 def packed(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("packed")
     return pack(small_bundle(folder), folder / "dist")
-
-
-@pytest.fixture
-def zipped(packed, tmp_path) -> Path:
-    """A zip in a zoo that a test may change."""
-    shutil.copytree(packed.parent, tmp_path / "zoo")
-    return tmp_path / "zoo" / packed.name
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from bundle_runs import BUNDLES, save_weights_of
 
 from lefusion_scripts.zoo_contents import read_schema
@@ -44,6 +45,13 @@ def pack(root: Path, output: Path, overwrite: bool = False, released: Path | Non
     """The zip of a bundle, packed in this process."""
     releases, _ = pack_bundles([root], output, url, released or root / "no record", read_schema(), overwrite)
     return releases[0].path
+
+
+@pytest.fixture(name="zipped")
+def zipped_fixture(packed: Path, tmp_path: Path) -> Path:
+    """A copy of the zip ``packed``, in a zoo that a test may change."""
+    shutil.copytree(packed.parent, tmp_path / "zoo")
+    return tmp_path / "zoo" / packed.name
 
 
 def edit_metadata(root: Path, **changes: Any) -> None:
