@@ -22,9 +22,13 @@ from .synthesis.records import MANIFEST, read_manifest
 from .volumes import check_same_grid, check_scan, read_nifti, read_scan
 from .windows import FixedWindow
 
-__all__ = ["LesionCrop", "list_set", "read_crops"]
+__all__ = ["LesionCrop", "NoLesionError", "list_set", "read_crops"]
 
 MARGIN = 3  # voxels of the common grid around a lesion that its tight crop keeps
+
+
+class NoLesionError(InputError):
+    """None of the cases has a lesion of what was asked for."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +121,8 @@ def read_crops(
         The lesions in the order of their cases.
 
     Raises:
-        InputError: where files cannot be read, do not lie on one grid, hold voxels that are no numbers, or no lesion.
+        InputError: where files cannot be read, do not lie on one grid, or hold voxels that are no numbers.
+        NoLesionError: where they hold no lesion.
     """
     window = FixedWindow(-1000, 400) if window is None else window
     order = np.arange(len(cases))
@@ -134,7 +139,7 @@ def read_crops(
             break
     if not read:
         wanted = ", ".join(str(value) for value in labels)
-        raise InputError(f"{title}: none of its {len(cases)} label maps holds a lesion (label {wanted}).")
+        raise NoLesionError(f"{title}: none of its {len(cases)} label maps holds a lesion (label {wanted}).")
     return [crop for number in sorted(found) for crop in found[number]]
 
 

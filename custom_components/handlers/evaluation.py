@@ -6,17 +6,15 @@ import csv
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from ignite.engine import Engine, Events
-from tqdm import tqdm
+from ignite.engine import Engine
 
 from ..conditioners import lesion_histogram
-from ..errors import InputError, as_flag
-from ..files import check_writable, write_atomically
+from ..files import write_atomically
 from ..metrics import fill_from_surroundings, histogram_distance, psnr, ssim
+from .evaluation_results import EvaluationResults
 
 __all__ = ["LesionEvaluation"]
 
@@ -24,7 +22,7 @@ __all__ = ["LesionEvaluation"]
 FILLINGS = ("painted", "surroundings", "mean")
 
 
-class LesionEvaluation:
+class LesionEvaluation(EvaluationResults):
     """Attached to an evaluator that repaints real lesions; writes a table of measures.
 
     Three fillings of each lesion's mask are measured against the real lesion: ``painted`` (the model),
@@ -49,6 +47,8 @@ class LesionEvaluation:
         pictures: lesions shown in the picture.
     """
 
+    activity = "repainting"
+
     def __init__(
         self,
         output_dir: str | Path,
@@ -59,29 +59,17 @@ class LesionEvaluation:
         overwrite: bool = False,
         pictures: int = 8,
     ) -> None:
-        self.output_dir, self.pictures = Path(output_dir), pictures
+        super().__init__(output_dir, overwrite)
+        self.pictures = pictures
         self.unit = 1.0 if window is None else (window[1] - window[0]) / 2
         self.classes, self.anatomy, self.contrasts = list(classes), list(anatomy), contrasts
-        self.overwrite = as_flag(overwrite, "overwrite")
-        self.rows: list[dict[str, Any]] = []
+        self.clear()
+
+    def clear(self) -> None:
+        super().clear()
+        self.count = 0
         self.ordered: dict[str, list[tuple[bool, bool]]] = {}
         self.shown: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
-
-    def check(self) -> None:
-        """Raises InputError where results are there already or the folder cannot be written to."""
-        check_writable(self.output_dir)
-        summary = self.output_dir / "summary.json"
-        if summary.exists() and not self.overwrite:
-            raise InputError(f"{summary} exists already: pass --overwrite true or another --output_dir.")
-
-    def attach(self, engine: Engine) -> None:
-        engine.add_event_handler(Events.STARTED, self._start)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
-        engine.add_event_handler(Events.COMPLETED, self.write)
-
-    def _start(self, engine: Engine) -> None:
-        self.rows, self.shown, self.ordered, self.count = [], [], {}, 0
-        self.bar = tqdm(total=len(engine.state.dataloader.dataset), desc="repainting")
 
     def __call__(self, engine: Engine) -> None:
         batch = engine.state.batch
@@ -164,7 +152,6 @@ class LesionEvaluation:
         """Writes the files and prints the means."""
         from ..panels import save_sample_grid  # here, since matplotlib is needed for pictures alone
 
-        self.bar.close()
         summaries = {name: summary for name in self.classes if (summary := self.summary(name))}
         counts = {name: sum(row["class"] == name for row in self.rows) // len(FILLINGS) for name in summaries}
         for name, summary in summaries.items():

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from ignite.engine import Engine, Events
+from ignite.engine import Engine
 
-from ..errors import InputError, as_flag
-from ..files import check_writable, write_atomically
+from ..files import write_atomically
 from ..masks import bounding_sphere, tidy_masks
+from .evaluation_results import EvaluationResults
 
 __all__ = ["MaskEvaluation"]
 
 
-class MaskEvaluation:
+class MaskEvaluation(EvaluationResults):
     """Measures each mask that the evaluator draws on the model's grid and writes ``masks.json``.
 
     Args:
@@ -27,20 +25,7 @@ class MaskEvaluation:
     The batch holds ``sphere`` and ``control`` (N, 4), centre and radius in mm, and ``masks`` with their affines.
     """
 
-    def __init__(self, output_dir: str | Path, overwrite: bool = False) -> None:
-        self.path, self.overwrite = Path(str(output_dir)) / "masks.json", as_flag(overwrite, "overwrite")
-        self.rows: list[dict[str, Any]] = []
-
-    def check(self) -> None:
-        """Raises InputError where the file exists already or the folder cannot be written to."""
-        if self.path.exists() and not self.overwrite:
-            raise InputError(f"{self.path} exists already: pass --overwrite true or another --output_dir.")
-        check_writable(self.path.parent)
-
-    def attach(self, engine: Engine) -> None:
-        engine.add_event_handler(Events.STARTED, lambda _: self.rows.clear())
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
-        engine.add_event_handler(Events.COMPLETED, lambda _: self.finish())
+    main_file = "masks.json"
 
     def __call__(self, engine: Engine) -> None:
         batch = engine.state.batch
@@ -55,12 +40,12 @@ class MaskEvaluation:
                 row["volume_ratio"] = float(mask.sum() / max(1, (torch.as_tensor(real) > 0).any(dim=0).sum()))
             self.rows.append(row)
 
-    def finish(self) -> None:
+    def write(self, engine: Engine) -> None:
         """Writes the rows and their medians, and prints the medians."""
         names = ("centre_error_mm", "radius_error_mm", "volume_ratio")
         found = {name: [abs(row[name]) for row in self.rows if name in row] for name in names}
         summary = {f"{name}_median": float(np.median(values)) for name, values in found.items() if values}
         summary |= {"masks": len(self.rows), "empty": sum(row["empty"] for row in self.rows)}
         text = json.dumps({"summary": summary, "masks": self.rows}, indent=2) + "\n"
-        write_atomically(self.path, lambda path: path.write_text(text))
+        write_atomically(self.output_dir / self.main_file, lambda path: path.write_text(text))
         print(json.dumps(summary, indent=2))

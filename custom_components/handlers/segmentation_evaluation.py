@@ -9,20 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ignite.engine import Engine, Events
-from tqdm import tqdm
+from ignite.engine import Engine
 
-from ..errors import InputError, as_flag
-from ..files import check_writable, write_atomically
+from ..errors import InputError
+from ..files import write_atomically
 from ..labels import LesionLabels
 from ..metrics import dice, mean_and_spread, surface_dice
 from ..segmentation_views import SegmentationView
 from ..volumes import check_same_grid, read_nifti, read_scan
+from .evaluation_results import EvaluationResults
 
 __all__ = ["SegmentationEvaluation"]
 
 
-class SegmentationEvaluation:
+class SegmentationEvaluation(EvaluationResults):
     """Attached to an evaluator of whole scans: Dice and surface Dice of every case and class.
 
     Both are measured between the label map on the file's own grid and the prediction brought there, with the voxel size
@@ -47,6 +47,8 @@ class SegmentationEvaluation:
         InputError: for a tolerance below 0.
     """
 
+    activity = "segmenting"
+
     def __init__(
         self,
         output_dir: str | Path,
@@ -57,27 +59,13 @@ class SegmentationEvaluation:
     ) -> None:
         if nsd_tolerance_mm is not None and not nsd_tolerance_mm >= 0:
             raise InputError(f"nsd_tolerance_mm must not be negative, got {nsd_tolerance_mm}.")
-        self.output_dir, self.postprocessing, self.labels = Path(str(output_dir)), postprocessing, labels
-        self.tolerance = nsd_tolerance_mm
-        self.overwrite = as_flag(overwrite, "overwrite")
-        self.rows: list[dict[str, Any]] = []
+        super().__init__(output_dir, overwrite)
+        self.postprocessing, self.labels, self.tolerance = postprocessing, labels, nsd_tolerance_mm
+        self.clear()
+
+    def clear(self) -> None:
+        super().clear()
         self.predictions: dict[int, tuple[str, str, np.ndarray]] = {}
-
-    def check(self) -> None:
-        """Raises InputError where results are there already or the folder cannot be written to."""
-        check_writable(self.output_dir)
-        summary = self.output_dir / "summary.json"
-        if summary.exists() and not self.overwrite:
-            raise InputError(f"{summary} exists already: pass --overwrite true or another --output_dir.")
-
-    def attach(self, engine: Engine) -> None:
-        engine.add_event_handler(Events.STARTED, self._start)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
-        engine.add_event_handler(Events.COMPLETED, self.write)
-
-    def _start(self, engine: Engine) -> None:
-        self.rows, self.predictions = [], {}
-        self.bar = tqdm(total=len(engine.state.dataloader.dataset), desc="segmenting")
 
     def __call__(self, engine: Engine) -> None:
         batch, predictions = engine.state.batch, engine.state.output["pred"]
@@ -128,7 +116,6 @@ class SegmentationEvaluation:
 
     def write(self, engine: Engine) -> None:
         """Writes the files and prints the means."""
-        self.bar.close()
         summary = self.summary()
 
         def write_rows(path: Path) -> None:

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import InputError, install_excepthook
-from ..lesion_crops import list_set, read_crops
+from ..errors import install_excepthook
+from ..lesion_crops import NoLesionError, list_set, read_crops
 from ..metrics.features import FeatureSpace, choose_features
 from ..metrics.resampling import set_distances
 from ..preparation import write_json
@@ -64,9 +64,7 @@ def measure_distances(
         for title, cases in places.items():
             try:
                 crops[title] = read_crops(cases, title, [label], spacing_mm, CROP, values, joint, progress=False)
-            except InputError as error:
-                if "holds a lesion" not in str(error):
-                    raise
+            except NoLesionError:
                 crops[title] = []
         least = min(map(len, crops.values()))
         if least < 2:
