@@ -21,12 +21,12 @@ class CaseList:
 
     Attributes:
         path: a data set's folder, or a datalist JSON.
-        section: which list of a datalist that holds several.
+        section: which list of a datalist that holds several; None: not told.
         repeats: how often each case counts.
     """
 
     path: Path
-    section: str = "training"
+    section: str | None = None
     repeats: int = 1
 
 
@@ -51,7 +51,7 @@ def parse_lists(lists: str | Sequence[str], key: str) -> list[CaseList]:
             raise InputError(f"{key}: {entry} must end in a whole number of repeats after '*'.")
         # MONAI's config parser writes every '#' of a config as '::'.
         place, _, section = (rest if star else entry).strip().replace("::", "#").partition("#")
-        parsed.append(CaseList(Path(place), section or "training", int(count) if star else 1))
+        parsed.append(CaseList(Path(place), section or None, int(count) if star else 1))
     return parsed
 
 
@@ -69,6 +69,8 @@ def read_lists(lists: str | Sequence[str], key: str) -> list[list[dict[str, Any]
     found: list[list[dict[str, Any]]] = []
     painted_into: dict[str, str] = {}
     for number, entry in enumerate(parse_lists(lists, key)):
+        if not entry.path.exists():
+            raise InputError(f"{key}: {entry.path} does not exist.")
         extra = {"list": number, "repeats": entry.repeats}
         scans = _scans_of(entry.path)
         cases = []

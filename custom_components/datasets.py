@@ -25,6 +25,7 @@ __all__ = [
     "list_lesions",
     "read_entries",
     "require_cases",
+    "require_lesion",
     "split_by_patient",
     "with_lesions",
 ]
@@ -40,7 +41,7 @@ def case_name(path: str | Path) -> str:
     return name
 
 
-def list_cases(dataset_dir: str | Path, labelled: bool = True, section: str = "training") -> list[dict[str, Any]]:
+def list_cases(dataset_dir: str | Path, labelled: bool = True, section: str | None = None) -> list[dict[str, Any]]:
     """The cases of a data set: dictionaries with ``image``, ``label``, ``case``, ``patient`` and what a datalist adds.
 
     Args:
@@ -49,10 +50,11 @@ def list_cases(dataset_dir: str | Path, labelled: bool = True, section: str = "t
             and ``label`` (relative to the file, or absolute), or a dictionary whose ``training`` is that list; or a
             folder whose subfolders hold ``images/`` and ``labels/``: their cases together, each with its ``group``.
         labelled: whether every image needs a label; otherwise a case without one has no ``label``.
-        section: which list of a dictionary is read.
+        section: which list of a dictionary is read; None: ``training``, where there is a dictionary.
 
     Raises:
-        InputError: where nothing is there, an image lacks its label, or an entry lacks a key.
+        InputError: where nothing is there, an image lacks its label, an entry lacks a key, or a section is asked for
+            and there are none.
     """
     root = Path(str(dataset_dir))
     if not root.exists():
@@ -60,6 +62,8 @@ def list_cases(dataset_dir: str | Path, labelled: bool = True, section: str = "t
     datalist = root / "datalist.json" if root.is_dir() else root
     if datalist.is_file():
         cases = read_entries(datalist, ("image", "label") if labelled else ("image",), ("label",), section)
+    elif section is not None and root.is_dir():
+        raise InputError(f"dataset_dir {root} holds no datalist.json: there is no list {section!r} in it.")
     elif (root / "images").is_dir():
         cases = _pair_folders(root, labelled)
     elif groups := sorted(path.parent for path in root.glob("*/images") if path.is_dir()):
@@ -101,18 +105,30 @@ def with_lesions(cases: Sequence[dict[str, Any]], labels: LesionLabels) -> list[
     Raises:
         InputError: where a label map cannot be read, or cases are given and none has a lesion.
     """
-    found = []
-    for case in tqdm(cases, desc="looking for lesions", delay=2, leave=False):
-        try:
-            values = np.asarray(nib.load(case["label"]).dataobj)
-        except Exception as error:
-            raise InputError(f"cannot read label {case['label']}: {first_line(error)}") from error
-        if labels.lesion(values).any():
-            found.append(case)
+    bar = tqdm(cases, desc="looking for lesions", delay=2, leave=False)
+    found = [case for case in bar if _has_lesion(case, labels)]
     if cases and not found:
-        wanted = ", ".join(f"{name} = {value}" for name, value in labels.classes.items())
-        raise InputError(f"none of the {len(cases)} label maps holds a lesion ({wanted}).")
+        raise _no_lesion(cases, labels)
     return found
+
+
+def require_lesion(cases: Sequence[dict[str, Any]], labels: LesionLabels) -> None:
+    """Raises InputError where no label map holds a lesion of any class; looks no further than the first that does."""
+    if cases and not any(_has_lesion(case, labels) for case in cases):
+        raise _no_lesion(cases, labels)
+
+
+def _has_lesion(case: dict[str, Any], labels: LesionLabels) -> bool:
+    try:
+        values = np.asarray(nib.load(case["label"]).dataobj)
+    except Exception as error:
+        raise InputError(f"cannot read label {case['label']}: {first_line(error)}") from error
+    return bool(labels.lesion(values).any())
+
+
+def _no_lesion(cases: Sequence[dict[str, Any]], labels: LesionLabels) -> InputError:
+    wanted = ", ".join(f"{name} = {value}" for name, value in labels.classes.items())
+    return InputError(f"none of the {len(cases)} label maps holds a lesion ({wanted}).")
 
 
 def list_lesions(cases: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -143,7 +159,7 @@ def require_cases(cases: Sequence[dict[str, Any]], dataset_dir: str | Path) -> N
 
 
 def read_entries(
-    path: Path, keys: Sequence[str], optional: Sequence[str] = (), section: str = "training"
+    path: Path, keys: Sequence[str], optional: Sequence[str] = (), section: str | None = None
 ) -> list[dict[str, Any]]:
     """The entries of a datalist: a list of objects, or the one under ``section`` of a dictionary.
 
@@ -151,18 +167,21 @@ def read_entries(
         path: the JSON.
         keys: paths that every entry has, relative to the JSON; they are joined to its folder.
         optional: further such paths, which an entry may have.
-        section: which list of a dictionary is meant.
+        section: which list of a dictionary is meant; None: ``training``, where it is a dictionary.
 
     Raises:
-        InputError: where it cannot be read, is neither, or an entry lacks a path.
+        InputError: where it cannot be read, is neither, has no such list, or an entry lacks a path.
     """
     try:
         entries = json.loads(path.read_text())
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise InputError(f"cannot read the datalist {path}: {error}.") from error
-    entries = entries.get(section) if isinstance(entries, dict) else entries
+    if isinstance(entries, list) and section is not None:
+        raise InputError(f"datalist {path} is a single list: there is no list {section!r} in it.")
+    entries = entries.get(section or "training") if isinstance(entries, dict) else entries
     if not isinstance(entries, list):
-        raise InputError(f"datalist {path} must hold a list of cases, or a dictionary with one under {section!r}.")
+        wanted = section or "training"
+        raise InputError(f"datalist {path} must hold a list of cases, or a dictionary with one under {wanted!r}.")
     for number, entry in enumerate(entries):
         if not isinstance(entry, dict) or not all(isinstance(entry.get(key), str) for key in keys):
             named = " and ".join(repr(key) for key in keys)

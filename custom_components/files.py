@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -46,5 +47,8 @@ def check_writable(folder: str | Path) -> None:
     existing = folder
     while not existing.exists():
         existing = existing.parent
-    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        raise InputError(f"output_dir {folder} is not a folder that can be written to.")
+    try:  # what permissions say is not all: a file system may be full or refuse even a superuser
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        raise InputError(f"output_dir {folder} is not a folder that can be written to.") from error

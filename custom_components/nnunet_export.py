@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from .datasets import require_lesion
 from .errors import InputError
 from .files import write_atomically
 from .labels import LesionLabels
 from .synthesis.layouts import NNUNetLayout
 from .synthesis.layouts.folds import FOLDS, folds_of
 from .synthesis.layouts.names import PORTABLE, file_name
-from .volumes import Scan, check_same_grid, read_nifti, read_scan, write_scan
+from .volumes import Scan, check_same_grid, check_scan, read_nifti, read_scan, write_scan
 
 __all__ = ["NNUNetExport"]
 
@@ -68,8 +69,10 @@ class NNUNetExport:
             How many cases there are for training and for the test, and how many of them are synthetic.
 
         Raises:
-            InputError: where scans cannot be read, or a label map does not lie on its scan's grid or has fractions.
+            InputError: where scans cannot be read or hold NaN, a label map does not lie on its scan's grid or has
+                fractions, or nothing to train on holds a lesion.
         """
+        require_lesion(train, self.layout.labels)
         partial = self.folder.with_name(f".partial-{self.folder.name}")
         shutil.rmtree(partial, ignore_errors=True)
         try:
@@ -117,6 +120,7 @@ class NNUNetExport:
     def _write_case(self, folder: Path, part: str, name: str, case: Mapping[str, Any]) -> bool:
         """Writes one case; returns whether it is synthetic, by its set's manifest or by its header."""
         scan, label = read_scan(case["image"]), read_nifti(Path(case["label"]), "label")
+        check_scan(scan, air_below=None)
         check_same_grid(label, scan, "label")
         values = label.values()
         if not np.array_equal(values, np.rint(values)):

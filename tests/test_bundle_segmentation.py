@@ -24,6 +24,7 @@ from segmentation_runs import (
     TINY_HEART,
     TINY_SWIN,
     evaluate,
+    save_case,
     save_hearts,
     save_manifest,
     save_nodules,
@@ -114,6 +115,15 @@ def test_resumed_training_is_the_one_that_was_not_interrupted(nodules, tmp_path)
     train(nodules, tmp_path / "parts", **TINY, resume=True)
     assert latest(tmp_path / "whole")["iteration"] == 4
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+
+
+def test_training_without_any_lesion_is_refused(tmp_path):
+    for name in "abcd":
+        save_case(tmp_path / "healthy", name, np.zeros((20, 20, 20)))
+    with pytest.raises(Exception) as error:
+        train(tmp_path / "healthy", tmp_path / "run", **TINY)
+    assert any(isinstance(cause, InputError) and "holds a lesion" in str(cause) for cause in causes(error.value))
+    assert not (tmp_path / "run" / "checkpoints").exists()
 
 
 def test_existing_checkpoint_is_not_overwritten(nodules, tmp_path):

@@ -51,6 +51,18 @@ def test_section_that_is_missing_is_named(sets):
         read_lists(f"{sets}/parts.json#held_out", "lists")
 
 
+@pytest.mark.parametrize(("path", "words"), [("real", "holds no datalist.json"), ("single.json", "is a single list")])
+def test_section_of_what_has_none_is_refused(sets, path, words):
+    (sets / "single.json").write_text(json.dumps(json.loads((sets / "parts.json").read_text())["test"]))
+    with pytest.raises(InputError, match=f"{words}.*'training'"):
+        read_lists(f"{sets}/{path}#training", "lists")
+
+
+def test_list_that_does_not_exist_is_told_by_the_name_of_the_key(sets):
+    with pytest.raises(InputError, match=r"train_lists: .*nowhere does not exist"):
+        read_lists([f"{sets}/real", f"{sets}/nowhere"], "train_lists")
+
+
 def test_synthetic_case_belongs_to_the_patient_of_its_scan(sets):
     real, painted = read_lists([f"{sets}/real", f"{sets}/painted"], "lists")
     assert not any("synthetic" in case for case in real)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 
 import pytest
 
@@ -74,3 +75,9 @@ def test_file_in_the_folder_s_place_is_refused(tmp_path, below):
     (tmp_path / "taken").touch()
     with pytest.raises(InputError, match=r"output_dir .*taken"):
         check_writable(tmp_path / "taken" / below)
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="no file system at hand that refuses even a superuser")
+def test_folder_that_the_file_system_refuses_is_told():
+    with pytest.raises(InputError, match=r"output_dir /proc/results"):
+        check_writable("/proc/results")

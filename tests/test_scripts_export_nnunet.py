@@ -136,3 +136,17 @@ def test_existing_set_is_replaced_only_when_asked_and_only_as_a_whole(sets, tmp_
 def test_wrong_options_are_told(sets, tmp_path, wrong, message):
     with pytest.raises(InputError, match=message):
         export_nnunet(str(tmp_path), f"{sets}/marked", **wrong)
+
+
+def test_voxels_that_are_no_numbers_are_refused(sets, tmp_path):
+    values = np.zeros((8, 8, 8), np.float32)
+    values[2, 2, 2] = np.nan
+    save_nifti(tmp_path / "bad" / "images" / "a.nii.gz", values, np.eye(4))
+    save_nifti(tmp_path / "bad" / "labels" / "a.nii.gz", np.ones((8, 8, 8), np.uint8), np.eye(4))
+    with pytest.raises(InputError, match="holds 1 NaN"):
+        export_nnunet(str(tmp_path / "raw"), str(tmp_path / "bad"))
+
+
+def test_training_part_without_any_lesion_is_refused(sets, tmp_path):
+    with pytest.raises(InputError, match="none of the 2 label maps holds a lesion"):
+        export_nnunet(str(tmp_path), f"{sets}/painted", classes="cyst=7")
