@@ -28,6 +28,7 @@ from .federate import federate
 from .fit_presets import fit_presets
 from .fit_site_gaps import fit_site_gaps
 from .fit_sphere_radii import fit_sphere_radii
+from .fit_texture_levels import fit_texture_levels
 from .gallery import gallery
 from .import_weights import import_weights
 from .prepare_emidec import prepare_emidec
@@ -68,6 +69,7 @@ COMMANDS = {
     "fit_presets": fit_presets,
     "fit_site_gaps": fit_site_gaps,
     "fit_sphere_radii": fit_sphere_radii,
+    "fit_texture_levels": fit_texture_levels,
     "gallery": gallery,
     "generate": generate,
     "import_weights": import_weights,

@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fit the texture presets: cluster centres of the training lesions' histograms (section 3.2, appendix F).
-
-python scripts/fit_presets.py --dataset_dir DATA --overwrite
-"""
+"""Fit the texture presets: cluster centres of the training lesions' histograms (section 3.2, appendix F)."""
 
 from __future__ import annotations
 
@@ -13,17 +10,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.bundle import ConfigParser
 from monai.transforms import Compose
 from scipy.cluster.vq import ClusterError, kmeans2, vq
 from scipy.stats import spearmanr
 from tqdm import tqdm
 
-from custom_components.bundle_configs import bundle_root, config_files
+from custom_components.bundle_configs import bundle_root
 from custom_components.conditioners import NUM_BINS, histogram_mean, lesion_histogram
-from custom_components.datasets import list_cases
-from custom_components.errors import InputError, as_flag
+from custom_components.errors import InputError
 from custom_components.files import write_atomically
+
+from .training_cases import check_free, read_item, split_cases, training_config
 
 RESTARTS = 50
 LEAST_DIFFERENCE = 0.1  # a twentieth of [-1, 1], between the means of neighbouring presets where there is a choice
@@ -40,12 +37,8 @@ def read_lesions(
     low, high = hu_window
     histograms, means, scores = [], [], []
     for case in tqdm(cases, desc="reading lesions", delay=1, leave=False):
-        try:
-            item = transform(case)
-            image, mask = torch.as_tensor(item["image"])[0], torch.as_tensor(item["label"])[channel]
-        except Exception as error:
-            reason = str(error.__cause__ or error).splitlines()[0]  # MONAI wraps what its transforms raise
-            raise InputError(f"cannot read case {case['case']}: {reason}") from error
+        item = read_item(case, transform)
+        image, mask = torch.as_tensor(item["image"])[0], torch.as_tensor(item["label"])[channel]
         if len(item["label"]) > 1 and not (mask > 0).any():
             continue
         histograms.append(lesion_histogram(image, mask).double().numpy())
@@ -206,15 +199,10 @@ def fit_presets(
         InputError: for an existing output without ``overwrite``, names that do not fit the classes, an empty
             window, data that cannot be read, or fewer different lesions than clusters.
     """
-    root = bundle_root(bundle)
-    shipped = root / "configs" / "texture_presets.json"
+    shipped = bundle_root(bundle) / "configs" / "texture_presets.json"
     target = shipped if output is None else Path(output)
-    if not (root / "configs" / "train.json").is_file():
-        raise InputError(f"bundle {bundle} has no configs/train.json.")
-    if target.exists() and not as_flag(overwrite, "overwrite"):
-        raise InputError(f"output {target} exists: pass overwrite to replace it, or another output.")
-    parser = ConfigParser()
-    parser.read_config(config_files(root, "training", config))
+    check_free(target, overwrite)
+    parser = training_config(bundle, config)
     classes = list(parser.get("lesion_classes", {"lesion": 1}))
     names = names_by_class(names, classes, shipped)
     if hu_window is not None:
@@ -223,23 +211,10 @@ def fit_presets(
         if parser.get("hu_window") is None:
             raise InputError(f"bundle {bundle} has no hu_window.")
         parser["hu_window"] = list(hu_window)
-    if val_fraction is not None:
-        parser["val_fraction"], parser["val_patients"] = val_fraction, None
-    parser["dataset_dir"] = str(dataset_dir)
-    list_cases(dataset_dir)
-    split = {
-        part: parser.get_parsed_content(f"{section}#dataset#data")
-        for part, section in (("training", "train"), ("validation", "validate"))
-    }
+    split, data = split_cases(parser, dataset_dir, val_fraction)
     transform = Compose(parser.get_parsed_content("load_and_normalise"))
     in_hu = parser.get("hu_window") is not None
     window, unit = (parser["hu_window"], "mean_hu") if in_hu else ((-1, 1), "mean")
-    source = Path(dataset_dir).resolve()
-    source = source if source.is_dir() else source.parent
-    held_out = f"val_fraction {parser['val_fraction']}"
-    if parser.get("val_patients"):
-        held_out = f"without {', '.join(parser['val_patients'])}"
-    data = f"training part of {source.name}, {held_out}" + (f", HU window {[*window]}" if in_hu else "")
 
     def shorter(own: Sequence[str]) -> list[Sequence[str]]:
         return [others for others in fallbacks if len(others) < len(own)]
@@ -282,12 +257,3 @@ def names_by_class(
         if isinstance(own, str) or not isinstance(own, Sequence) or not own or len(set(own)) < len(own):
             raise InputError(f"names of {name} must be different names, one for each cluster, got {own!r}.")
     return {name: list(names[name]) for name in classes}
-
-
-if __name__ == "__main__":
-    import fire
-
-    from custom_components.errors import install_excepthook
-
-    install_excepthook()
-    fire.Fire(fit_presets, serialize=lambda report: None)

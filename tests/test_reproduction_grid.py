@@ -49,7 +49,7 @@ def test_every_entry_has_its_cells_after_what_they_need(name, dataset, tmp_path)
 def test_table_1_is_the_grid_of_the_paper(tmp_path):
     ids = {cell.id for cell in list_cells(plan_of(tmp_path), read_table("1", "lidc"))}
     generators = {id_.split("/")[3] for id_ in ids if id_.startswith("generator")}
-    assert generators == {"repaint", "cond_diffusion", "latent_diffusion", "lefusion", "lefusion_h"}
+    assert generators == {"hand_crafted", "repaint", "cond_diffusion", "latent_diffusion", "lefusion", "lefusion_h"}
     sets = {id_.split("/")[3] for id_ in ids if id_.startswith("set")}
     assert len(sets) == 6 + 5 + 6 + 2
     assert {"lefusion_h-given-P1", "copy_paste-copy-N1", "lefusion_h-diffmask-N2"} <= sets
@@ -86,12 +86,28 @@ def test_generators_and_segmenters_learn_from_a_folds_training_cases_only(name, 
             elif words[:2] == ("run", "evaluate"):
                 wanted = f'["{fold.path("test")}"]' if cell.kind == "segmenter" else str(fold.path("test"))
                 assert option(words, "test_lists" if cell.kind == "segmenter" else "dataset_dir") == wanted
-            elif words[0] == "fit_presets":
+            elif words[0] in ("fit_presets", "fit_texture_levels"):
                 assert words[1] == str(fold.path("train"))
             elif words[0] == "synthesize" and cell.kind == "set":
                 library, own = option(words, "library"), [str(fold.path("train")), str(fold.path("normal"))]
                 assert option(words, "input") in own or option(words, "input").startswith(str(tmp_path / cell.id))
                 assert library in (None, str(fold.path("train")))
+
+
+@pytest.mark.parametrize(("name", "dataset"), [("1", "lidc"), ("2", "emidec"), ("A2", "emidec")])
+def test_hand_crafted_texture_draws_around_the_levels_of_its_own_fold(name, dataset, tmp_path):
+    cells = {cell.id: cell for cell in list_cells(plan_of(tmp_path, dataset, folds=2), read_table(name, dataset))}
+    painted = 0
+    for cell in cells.values():
+        for step in cell.steps:
+            if option(step.arguments, "config") == "[hand_crafted_texture]":
+                fitted = f"generator/{dataset}/{cell.id.split('/')[2]}/hand_crafted"
+                assert fitted in cell.needs
+                written = option(cells[fitted].steps[0].arguments, "output")
+                assert option(step.arguments, "texture_levels") == written
+                assert step.arguments[0] == "synthesize" or step.arguments[:2] == ("run", "evaluate")
+                painted += 1
+    assert painted >= 2
 
 
 @pytest.mark.parametrize("budget", ["paper", "small", "tiny"])
@@ -141,7 +157,7 @@ def test_all_settings_and_methods_get_as_many_steps(tmp_path):
     cells = list_cells(plan_of(tmp_path, budget="small"), read_table("1", "lidc"))
     for segmenter in ("dynunet", "swinunetr"):
         assert len({cell.units for cell in cells if cell.kind == "segmenter" and f"/{segmenter}/" in cell.id}) == 1
-    one_network = {cell.units for cell in cells if cell.kind == "generator" and "latent" not in cell.id}
+    one_network = {cell.units for cell in cells if cell.like.startswith("generator") and "latent" not in cell.id}
     assert len(one_network) == 1
     (asked,) = {read_budget("small").stage("lidc", "generator").steps}
     assert asked <= one_network.pop() < 1.1 * asked

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["evaluate_segmenter", "evaluate_texture", "fit_presets", "synthesize", "train", "train_segmenter"]
+__all__ = ["evaluate_segmenter", "evaluate_texture", "fit", "synthesize", "train", "train_segmenter"]
 
 
 def options(values: Mapping[str, Any]) -> list[str]:
@@ -35,10 +35,10 @@ def train(
     return ("run", "training", *options({**given, **keys}))
 
 
-def fit_presets(bundle: str, overlays: Sequence[str], dataset: Path, output: Path) -> tuple[str, ...]:
-    """Fits the texture presets on all cases of a datalist."""
+def fit(what: str, bundle: str, overlays: Sequence[str], dataset: Path, output: Path) -> tuple[str, ...]:
+    """Fits texture presets or levels, by the command of that name, on all cases of a datalist."""
     given = {"bundle": bundle, "config": config(overlays), "output": output, "val_fraction": 0, "overwrite": True}
-    return ("fit_presets", str(dataset), *options(given))
+    return (what, str(dataset), *options(given))
 
 
 def synthesize(

@@ -141,8 +141,6 @@ def _notes(plan: Plan, table: PaperTable, rows: Sequence[Row]) -> list[str]:
         )
     if any(column.measure.endswith("/nsd") for column in table.columns):
         notes.append("NSD is measured at the segmentation bundle's nsd_tolerance_mm; the paper does not tell its own.")
-    if any("hand_crafted" in row.methods for row in rows):
-        notes.append("Hand-Crafted draws its grey levels from ranges shipped with the bundle, not fitted on the fold.")
     if table.kind == "quality":
         notes.append(QUALITY_NOTES[table.name])
         single = [row.label for row in rows if len(plan.method(row.method).passes) > 1 and table.name == "A2"]

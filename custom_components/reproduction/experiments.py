@@ -44,18 +44,20 @@ class Method:
         name: as in the tables' file.
         passes: its paintings, in order.
         histogram: whether it is told a texture; its presets are then fitted on the fold's training lesions.
+        levels: whether it draws around grey levels, which are then fitted on the fold's training lesions.
         keys: keys of the painting bundle's inference config that belong to the method.
     """
 
     name: str
     passes: tuple[Pass, ...]
     histogram: bool = False
+    levels: bool = False
     keys: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def trained(self) -> bool:
-        """Whether anything of it is trained."""
-        return any(part.trained for part in self.passes)
+    def learns(self) -> bool:
+        """Whether anything of it is trained or fitted."""
+        return self.histogram or self.levels or any(part.trained for part in self.passes)
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,7 @@ def _experiment(name: str, about: Mapping[str, Any]) -> Experiment:
                 for part in given["passes"]
             ),
             given.get("histogram", False),
+            given.get("levels", False),
             given.get("keys", {}),
         )
         for key, given in about["methods"].items()

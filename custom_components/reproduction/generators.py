@@ -1,4 +1,4 @@
-"""Cells that train what paints: a method's networks on a fold's training cases, and its texture presets."""
+"""Cells that train what paints: a method's networks on a fold's training cases, and its texture presets or levels."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..labels import LesionLabels
 from ..schedules import resampling_walk
 from .budgets import Stage, training_length
 from .cells import Cell, Step
-from .commands import fit_presets, train
+from .commands import fit, train
 from .folds import Fold
 from .plain_values import plain_values
 from .plan import Plan
@@ -32,14 +32,16 @@ FORWARD_SHARE = 1 / 3  # of a training step
 
 
 def generator_cell(plan: Plan, fold: Fold, name: str) -> Cell | None:
-    """The cell that trains a method; None where there is nothing to train."""
+    """The cell that trains a method and fits its textures; None where there is nothing of either."""
     method = plan.method(name)
-    if not method.trained:
+    if not method.learns:
         return None
     id_ = plan.id("generator", fold, name)
     folder, dataset = plan.work / id_, fold.path("train")
     steps, units = [], 0
     for number, part in enumerate(method.passes):
+        if not part.trained:
+            continue
         keys: dict[str, Any] = {}
         for stage_name, overlays in (("autoencoder", part.autoencoder), ("generator", part.config)):
             if stage_name == "autoencoder" and not overlays:
@@ -52,12 +54,15 @@ def generator_cell(plan: Plan, fold: Fold, name: str) -> Cell | None:
             steps.append(step)
             units += done
             keys = {"autoencoder_weights": output / "checkpoints" / "model.pt"}
+    bundle = plan.experiment.bundle
     if method.histogram:
-        overlays = method.passes[0].config
-        presets = fit_presets(plan.experiment.bundle, overlays, dataset, folder / "texture_presets.json")
+        presets = fit("fit_presets", bundle, method.passes[0].config, dataset, folder / "texture_presets.json")
         steps.append(Step("presets", presets))
+    if method.levels:
+        steps.append(Step("levels", fit("fit_texture_levels", bundle, (), dataset, folder / "texture_levels.json")))
     about = plan.about(fold, method=name, seed=GENERATOR_SEED, optimiser_steps=units)
-    return Cell(id_, tuple(steps), about=about, like=f"generator/{plan.experiment.name}/{name}", units=units)
+    kind = "generator" if units else "levels"  # a fit costs seconds, however long trainings are
+    return Cell(id_, tuple(steps), about=about, like=f"{kind}/{plan.experiment.name}/{name}", units=units or 1)
 
 
 def _training(
@@ -114,11 +119,13 @@ def painting_overlays(plan: Plan, name: str, number: int) -> tuple[str, ...]:
 
 
 def painting_keys(plan: Plan, fold: Fold, name: str, number: int) -> dict[str, Any]:
-    """Keys by which a method's network is loaded and paints, without those of a texture."""
+    """Keys by which a method's network or levels are loaded and it paints, without those of a texture asked for."""
     stage = plan.budget.stage(plan.experiment.name, "painting", name)
     weights = trained_weights(plan, fold, name, number)
     network = plan.network_keys(name) if weights is not None else {}
-    return {"weights": weights, **network, **stage.keys}
+    fitted = plan.work / plan.id("generator", fold, name) / "texture_levels.json"
+    levels = {"texture_levels": fitted} if plan.method(name).levels else {}
+    return {"weights": weights, **network, **levels, **stage.keys}
 
 
 def painting_effort(plan: Plan, name: str) -> float:

@@ -54,6 +54,7 @@ def list_cells(plan: Plan, table: PaperTable) -> list[Cell]:
                 add(generator_cell(plan, fold, name))
             for name in row.sets:
                 if len(plan.method(name.method).passes) > 1 and name.masks != "given":
+                    add(generator_cell(plan, fold, MASKS_OF))
                     add(set_cell(plan, fold, name._replace(method=MASKS_OF)))
                 add(set_cell(plan, fold, name))
     for row in rows:

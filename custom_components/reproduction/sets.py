@@ -15,7 +15,7 @@ from .plan import Plan
 __all__ = ["lesion_effort", "paint_steps", "set_cell", "set_folder"]
 
 COPY_PASTE = "copy_paste"  # the one method that copies intensities and paints nothing
-MASKS_OF = "hand_crafted"  # needs no training: from its sets come the masks of methods that paint class by class
+MASKS_OF = "hand_crafted"  # needs no network: from its sets come the masks of methods that paint class by class
 FAILED = 3  # exit code where some cases failed, and the others are there
 
 
