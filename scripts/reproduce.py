@@ -12,7 +12,7 @@ from custom_components.errors import InputError, as_flag
 from custom_components.files import write_atomically
 from custom_components.labels import LesionLabels
 from custom_components.metrics.features import choose_features
-from custom_components.reproduction.budgets import read_budget
+from custom_components.reproduction.budgets import Budget, read_budget
 from custom_components.reproduction.cells import Cell
 from custom_components.reproduction.costs import Costs, duration
 from custom_components.reproduction.entries import collect
@@ -39,7 +39,7 @@ def reproduce(
     budget: str = "paper",
     methods: Any = None,
     settings: Any = None,
-    segmenters: Any = ("dynunet", "swinunetr"),
+    segmenters: Any = None,
     dataset: str | None = None,
     features: str = "lesion",
     threads: int = 1,
@@ -60,11 +60,12 @@ def reproduce(
         seeds: trainings of each segmenter in each setting.
         folds: 1 holds out the data set's test cases, or 20 % of the patients where it tells none; N deals the patients
             into N parts, each held out once. What is held out, no generator or segmenter learns from.
-        budget: paper (GPUs), small (hours to days of one CPU core), tiny (a try-out whose numbers mean nothing), or a
-            JSON file of the same form.
+        budget: paper (GPUs), small (hours to days of one CPU core), shipped (lung only: what the weights that come with
+            the bundles give, without training a generator), tiny (a try-out whose numbers mean nothing), or a JSON file
+            of the same form.
         methods: of the table, such as lefusion_h,copy_paste; all by default.
         settings: rows of the table, named as their folders: P, P+lefusion_h-given-P1, ... (the method in A2 to A4).
-        segmenters: dynunet (nnU-Net's architecture), swinunetr.
+        segmenters: dynunet (nnU-Net's architecture), swinunetr; those that the budget knows by default.
         dataset: lidc or emidec; by default told by the labels of DATA.
         features: by which sets are compared in A3 and A4: lesion, a TorchScript file or package.module:callable.
         threads: of PyTorch in each process.
@@ -83,15 +84,17 @@ def reproduce(
     options["threads"] = threads  # the last bits of a result depend on it
     if features != "lesion" and paper.kind == "quality":
         choose_features(str(features))  # told now, not after the painting
-    names = _words(segmenters)
+    names = list(chosen.of(experiment.name)["segmenters"]) if segmenters is None else _words(segmenters)
     for name in names:
         chosen.segmenter(experiment.name, name)
     begun = check_options(work_, experiment.name, options)
     methods, settings = (None if given is None else _words(given) for given in (methods, settings))
+    methods = _fair(chosen, experiment.name, methods)
 
     def plan_in(folder: Path) -> Plan:
         labels, normals = LesionLabels(experiment.classes), paper.kind == "segmentation"
-        dealt = write_folds(data_, folder, labels, folds, chosen.val_fraction, experiment.organ, normals)
+        learnt = chosen.trained_on(experiment.name) or ()
+        dealt = write_folds(data_, folder, labels, folds, chosen.val_fraction, experiment.organ, normals, learnt)
         return Plan(work_, experiment, chosen, dealt, seeds, names, methods, settings, threads, str(features))
 
     if dry or not begun:  # what is wrong is told before anything is written
@@ -126,6 +129,17 @@ def _table(name: str, data: Path, dataset: str | None) -> PaperTable:
             )
         dataset = found.name
     return read_table(name, str(dataset))
+
+
+def _fair(budget: Budget, experiment: str, methods: list[str] | None) -> list[str] | None:
+    """The methods asked for, or those that the budget compares; InputError where it leaves one of them out."""
+    compared = budget.compared(experiment)
+    if compared is None:
+        return methods
+    for name in methods or ():
+        if name not in compared:
+            raise InputError(f"budget {budget.name} compares {', '.join(compared)} only, not {name}.")
+    return methods or list(compared)
 
 
 def _words(value: Any) -> list[str]:

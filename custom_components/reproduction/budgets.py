@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..bundle_configs import bundle_root
 from ..datasets import split_by_patient
 from ..errors import InputError
 from .plain_values import plain_values, whole_number
 
-__all__ = ["Budget", "Length", "Stage", "read_budget", "training_length"]
+__all__ = ["Budget", "Length", "Stage", "read_budget", "shipped_weights", "training_length"]
 
 FOLDER = Path(__file__).with_name("budgets")
 STAGES = ("generator", "autoencoder", "painting", "network", "masks")
@@ -28,12 +29,15 @@ class Stage:
         keys: keys of the configs and their values.
         steps: optimiser steps at least; None where the stage trains nothing, or counts epochs by its keys.
         warm_up: keys of a training on the real cases alone, from whose weights the trainings of all settings begin.
+        shipped: whether the weights that come with the bundle are used: a generator paints with them and is not
+            trained, a segmenter's trainings begin from them.
     """
 
     config: tuple[str, ...] = ()
     keys: Mapping[str, Any] = ()
     steps: int | None = None
     warm_up: Mapping[str, Any] | None = None
+    shipped: bool = False
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,15 @@ class Budget:
         except KeyError:
             raise InputError(f"budget {self.name} says nothing of {experiment}.") from None
 
+    def trained_on(self, experiment: str) -> frozenset[str] | None:
+        """Patients that the shipped weights which are used have learnt from; None where none are used."""
+        patients = self.of(experiment).get("trained_on")
+        return None if patients is None else frozenset(patients)
+
+    def compared(self, experiment: str) -> Sequence[str] | None:
+        """The only methods whose comparison is fair; None: all."""
+        return self.of(experiment).get("compared")
+
     def stage(self, experiment: str, name: str, method: str | None = None) -> Stage:
         """A stage of an experiment, as the method has it: its own keys are laid over those of all methods.
 
@@ -76,6 +89,7 @@ class Budget:
             tuple(own.get("config", common.get("config", ()))),
             {**({} if name == "network" and own else common.get("keys", {})), **own.get("keys", {})},
             own.get("steps", common.get("steps")),
+            shipped=own.get("weights", common.get("weights")) is not None,
         )
 
     def segmenter(self, experiment: str, name: str) -> Stage:
@@ -88,7 +102,8 @@ class Budget:
         if name not in known:
             raise InputError(f"segmenters must be among {', '.join(known)}, got {name!r}.")
         own = known[name]
-        return Stage(tuple(own.get("config", ())), own.get("keys", {}), warm_up=own.get("warm_up"))
+        shipped = own.get("weights") is not None
+        return Stage(tuple(own.get("config", ())), own.get("keys", {}), warm_up=own.get("warm_up"), shipped=shipped)
 
 
 def read_budget(name: str) -> Budget:
@@ -112,6 +127,12 @@ def read_budget(name: str) -> Budget:
                     _check_stage(stage)
             for stage in part.get("segmenters", {}).values():
                 _check_stage(stage)
+            for key in ("trained_on", "compared"):
+                names = part.get(key, [])
+                if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+                    raise ValueError(f"{key} must be a list of names, not {names!r}")
+            if "trained_on" not in part and '"weights"' in json.dumps(part):
+                raise ValueError("where weights are shipped, trained_on lists the patients they have learnt from")
         fraction = content.get("val_fraction", 0.1)
         if isinstance(fraction, bool) or not isinstance(fraction, int | float) or not 0 < fraction < 1:
             raise ValueError(f"val_fraction must lie between 0 and 1, not {fraction!r}")
@@ -124,9 +145,11 @@ def _check_stage(stage: Mapping[str, Any]) -> None:
     """Raises ValueError for something that is no stage."""
     if not isinstance(stage, Mapping):
         raise ValueError(f"a stage is an object, not {stage!r}")
-    unknown = set(stage) - {"config", "keys", "steps", "warm_up"}
+    unknown = set(stage) - {"config", "keys", "steps", "warm_up", "weights"}
     if unknown:
-        raise ValueError(f"a stage has config, keys, steps and warm_up, not {', '.join(sorted(unknown))}")
+        raise ValueError(f"a stage has config, keys, steps, warm_up and weights, not {', '.join(sorted(unknown))}")
+    if stage.get("weights", "shipped") != "shipped":
+        raise ValueError(f"weights must be 'shipped', or be left out where they are trained, not {stage['weights']!r}")
     config = stage.get("config", [])
     if not isinstance(config, list) or not all(isinstance(name, str) for name in config):
         raise ValueError(f"config must be a list of overlays, not {config!r}")
@@ -136,6 +159,14 @@ def _check_stage(stage: Mapping[str, Any]) -> None:
     steps = stage.get("steps")
     if steps is not None and (isinstance(steps, bool) or not isinstance(steps, int) or steps < 1):
         raise ValueError(f"steps must be a whole number above 0, not {steps!r}")
+
+
+def shipped_weights(bundle: str) -> Path:
+    """The weights that come with a bundle; InputError where there are none."""
+    path = bundle_root(bundle) / "models" / "model.pt"
+    if not path.is_file():
+        raise InputError(f"bundle {bundle} has no weights of its own in {path}.")
+    return path
 
 
 @dataclass(frozen=True)

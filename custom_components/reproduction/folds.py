@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..datasets import list_cases, split_by_patient, with_lesions
+from ..datasets import list_cases, with_lesions
 from ..errors import InputError
 from ..labels import LesionLabels
 from ..preparation import write_json
@@ -51,6 +51,7 @@ def deal_folds(
     normal: Sequence[dict[str, Any]],
     folds: int,
     val_fraction: float,
+    learnt: Collection[str] = (),
 ) -> list[dict[str, Cases]]:
     """The parts of each fold.
 
@@ -62,32 +63,47 @@ def deal_folds(
         normal: cases without lesions.
         folds: 1, or how many parts the patients are dealt into, each of which is held out once.
         val_fraction: share of a fold's other patients by which a segmenter's weights are chosen, at least one.
+        learnt: patients that weights which were not trained here have learnt from: they are in no other part than
+            ``train``.
 
     Raises:
-        InputError: where a part would be empty.
+        InputError: where a part would be empty, or someone of ``learnt`` is among ``test`` or dealt into several
+            folds.
     """
     everyone = [*pathological, *test]
+    patients = sorted({case["patient"] for case in everyone}, key=lambda p: hashlib.sha256(p.encode()).hexdigest())
+    unseen = [patient for patient in patients if patient not in learnt]
     if folds == 1:
-        held_out = {case["patient"] for case in test or split_by_patient(everyone, TEST_FRACTION, "validation")}
-        blocks = [held_out]
+        count = min(round(TEST_FRACTION * len(patients)), max(0, len(unseen) - 1))
+        blocks = [{case["patient"] for case in test} or set(unseen[:count])]
+        if not blocks[0]:
+            raise InputError(f"of {len(patients)} patients nobody can be held out: the given weights know the others.")
+        known = sorted(blocks[0].intersection(learnt))
+        if known:
+            raise InputError(f"the given weights have learnt from {known[0]}, who is to be held out for the test.")
+    elif learnt:
+        raise InputError(f"with weights that were trained elsewhere there can only be 1 fold, not {folds}.")
     else:
-        patients = sorted({case["patient"] for case in everyone}, key=lambda p: hashlib.sha256(p.encode()).hexdigest())
         if len(patients) < folds:
             raise InputError(f"{len(patients)} patients cannot be dealt into {folds} folds.")
         blocks = [set(map(str, block)) for block in np.array_split(np.array(patients), folds)]
     parts = []
     for number, held_out in enumerate(blocks):
         rest = [case for case in everyone if case["patient"] not in held_out]
-        patients = {case["patient"] for case in rest}
-        if len(patients) < 3:
+        others = {case["patient"] for case in rest}
+        if len(others) < 3:
             raise InputError(
-                f"fold {number} leaves {len(patients)} patients to train on: at least 3 are needed, so that a "
+                f"fold {number} leaves {len(others)} patients to train on: at least 3 are needed, so that a "
                 "generator and a segmenter can each be chosen by patients they have not learnt from."
             )
-        fraction = max(1, round(val_fraction * len(patients))) / len(patients)
+        chooses = [name for name in unseen if name in others][: max(1, round(val_fraction * len(others)))]
+        if not chooses:
+            raise InputError(
+                f"the given weights know all {len(others)} patients to train on: none is left to choose by."
+            )
         fold = {
-            "train": split_by_patient(rest, fraction, "training"),
-            "val": split_by_patient(rest, fraction, "validation"),
+            "train": [case for case in rest if case["patient"] not in chooses],
+            "val": [case for case in rest if case["patient"] in chooses],
             "test": [case for case in everyone if case["patient"] in held_out],
         }
         unseen = {case["patient"] for part in ("val", "test") for case in fold[part]}
@@ -99,7 +115,14 @@ def deal_folds(
 
 
 def write_folds(
-    data: Path, folder: Path, labels: LesionLabels, folds: int, val_fraction: float, organ: str | None, normals: bool
+    data: Path,
+    folder: Path,
+    labels: LesionLabels,
+    folds: int,
+    val_fraction: float,
+    organ: str | None,
+    normals: bool,
+    learnt: Collection[str] = (),
 ) -> list[Fold]:
     """Deals a data set into folds and writes their datalists, or checks that they are as they were.
 
@@ -109,6 +132,7 @@ def write_folds(
         labels: lesions of the label maps.
         organ: folder of organ masks beside the normal images, where there is one.
         normals: whether normal cases are needed.
+        learnt: patients that given weights have learnt from.
 
     Raises:
         InputError: where cases are missing, too few, or not those that the folder was begun with.
@@ -123,7 +147,7 @@ def write_folds(
         case["patient"] = str(case["patient"])
     masks = None if organ is None or not (data / "Normal" / organ).is_dir() else data / "Normal" / organ
     found = []
-    for number, parts in enumerate(deal_folds(training, test, normal, folds, val_fraction)):
+    for number, parts in enumerate(deal_folds(training, test, normal, folds, val_fraction, learnt)):
         fold = Fold(number, folder / str(number), {part: len(cases) for part, cases in parts.items()}, masks)
         for part, cases in parts.items():
             if part == "normal" and not normal:

@@ -11,7 +11,7 @@ from typing import Any
 from ..datasets import list_cases, with_lesions
 from ..labels import LesionLabels
 from ..schedules import resampling_walk
-from .budgets import Stage, training_length
+from .budgets import Stage, shipped_weights, training_length
 from .cells import Cell, Step
 from .commands import fit, train
 from .folds import Fold
@@ -47,6 +47,8 @@ def generator_cell(plan: Plan, fold: Fold, name: str) -> Cell | None:
             if stage_name == "autoencoder" and not overlays:
                 continue
             stage = plan.budget.stage(plan.experiment.name, stage_name, name)
+            if stage.shipped:
+                continue
             network = plan.network_keys(name) if stage_name == "generator" else {}
             output = folder / _run_name(plan, name, number, stage_name)
             cases = _cases_of(plan, fold, part.lesion_class)
@@ -60,6 +62,8 @@ def generator_cell(plan: Plan, fold: Fold, name: str) -> Cell | None:
         steps.append(Step("presets", presets))
     if method.levels:
         steps.append(Step("levels", fit("fit_texture_levels", bundle, (), dataset, folder / "texture_levels.json")))
+    if not steps:  # it paints with the weights that come with the bundle, and is told nothing
+        return None
     about = plan.about(fold, method=name, seed=GENERATOR_SEED, optimiser_steps=units)
     kind = "generator" if units else "levels"  # a fit costs seconds, however long trainings are
     return Cell(id_, tuple(steps), about=about, like=f"{kind}/{plan.experiment.name}/{name}", units=units or 1)
@@ -108,6 +112,8 @@ def trained_weights(plan: Plan, fold: Fold, name: str, number: int) -> Path | No
     """The weights of a method's painting; None where it has no network."""
     if not plan.method(name).passes[number].trained:
         return None
+    if plan.budget.stage(plan.experiment.name, "generator", name).shipped:
+        return shipped_weights(plan.experiment.bundle)
     folder = plan.work / plan.id("generator", fold, name)
     return folder / _run_name(plan, name, number) / "checkpoints" / "model.pt"
 

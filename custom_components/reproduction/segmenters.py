@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from .budgets import shipped_weights
 from .cells import Cell, Step
 from .commands import evaluate_segmenter, train_segmenter
 from .folds import Fold
@@ -56,6 +57,8 @@ def segmenter_cell(plan: Plan, fold: Fold, row: Row, segmenter: str, seed: int) 
         needs += (begun.id,)
         effort = (begun.like, _steps(overlays, stage.keys))
         keys["pretrained"] = plan.work / begun.id / "training" / "checkpoints" / "model_final.pt"
+    elif stage.shipped:
+        keys["pretrained"] = shipped_weights(BUNDLE)
     training = train_segmenter(BUNDLE, overlays, lists, fold.path("val"), output, keys)
     weights = output / "checkpoints" / "model.pt"
     shared = {key: value for key, value in stage.keys.items() if key.split("#")[0] in SHARED_KEYS}
