@@ -150,5 +150,5 @@ def test_a_segmenter_of_a_budget_needs_no_keys_of_its_own(tmp_path):
 
 
 def test_unknown_budgets_are_told_the_known_ones():
-    with pytest.raises(InputError, match="paper, small, tiny or a JSON file"):
+    with pytest.raises(InputError, match="paper, shipped, small, tiny or a JSON file"):
         read_budget("huge")
