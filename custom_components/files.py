@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and what identifies them."""
+"""Files that appear whole or not at all, what identifies them, and folders that one process at a time works in."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import hashlib
 import os
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from .errors import InputError
 
-__all__ = ["check_writable", "file_hash", "write_atomically"]
+__all__ = ["check_writable", "file_hash", "lock_folder", "write_atomically"]
 
 
 def write_atomically(path: str | Path, write: Callable[[Path], Any]) -> None:
@@ -52,3 +53,37 @@ def check_writable(folder: str | Path) -> None:
             pass
     except OSError as error:
         raise InputError(f"output_dir {folder} is not a folder that can be written to.") from error
+
+
+@contextmanager
+def lock_folder(folder: str | Path) -> Iterator[int | None]:
+    """Makes a folder and keeps a second process out of it, also while a command lives on whose parent was killed.
+
+    The lock is on the folder itself and leaves no file.
+
+    Yields:
+        A file descriptor for commands to inherit; None where the system or the file system has no such locks.
+
+    Raises:
+        InputError: where another process is at work, or the folder cannot be written to.
+    """
+    check_writable(folder)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield None
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            locked = True
+        except BlockingIOError:
+            raise InputError(f"another process is still at work in {folder}.") from None
+        except OSError:  # some network file systems
+            locked = False
+        yield descriptor if locked else None
+    finally:
+        os.close(descriptor)

@@ -9,10 +9,10 @@ from typing import Any
 from .datasets import case_name, list_cases
 from .errors import InputError
 
-__all__ = ["find_scans"]
+__all__ = ["list_scans"]
 
 
-def find_scans(dataset_dir: str | Path, image: str | Path | None = None) -> list[dict[str, Any]]:
+def list_scans(dataset_dir: str | Path, image: str | Path | None = None) -> list[dict[str, Any]]:
     """The one scan given by ``image``, or else those of a data set: dictionaries with ``image``, ``case``, ``index``.
 
     A ``dataset_dir`` that does not exist gives none, so that a bundle can be inspected without data.

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from custom_components.errors import InputError, as_flag
-from custom_components.files import write_atomically
+from custom_components.files import lock_folder, write_atomically
 from custom_components.labels import LesionLabels
 from custom_components.metrics.features import choose_features
 from custom_components.reproduction.budgets import Budget, read_budget
@@ -25,7 +25,7 @@ from custom_components.reproduction.plan import Plan
 from custom_components.reproduction.plots import save_plot
 from custom_components.reproduction.runner import run_cells
 from custom_components.reproduction.tables import as_csv, as_markdown, as_text
-from custom_components.reproduction.work_folder import check_options, claim, lock_folder
+from custom_components.reproduction.work_folder import check_options, claim
 
 FAILED = 3  # exit code where some cells failed
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from custom_components.errors import InputError
-from custom_components.files import check_writable, file_hash, write_atomically
+from custom_components.files import check_writable, file_hash, lock_folder, write_atomically
 
 
 def test_file_appears_whole_and_alone(tmp_path):
@@ -81,3 +83,23 @@ def test_file_in_the_folder_s_place_is_refused(tmp_path, below):
 def test_folder_that_the_file_system_refuses_is_told():
     with pytest.raises(InputError, match=r"output_dir /proc/results"):
         check_writable("/proc/results")
+
+
+def test_two_processes_do_not_work_in_one_folder(tmp_path):
+    folder = tmp_path / "work" / "new"
+    with lock_folder(folder), pytest.raises(InputError, match=r"still at work in .*new"), lock_folder(folder):
+        pass
+    with lock_folder(folder):
+        assert not any(folder.iterdir()), "a lock leaves no file"
+
+
+def test_lock_lives_as_long_as_a_command_that_was_handed_it(tmp_path):
+    """As a killed grid's training does: nobody else may go on with its folder until it is done."""
+    with lock_folder(tmp_path) as descriptor:
+        command = [sys.executable, "-c", "input()"]
+        child = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=(descriptor,))
+    with pytest.raises(InputError, match="still at work"), lock_folder(tmp_path):
+        pass
+    child.communicate(b"\n")
+    with lock_folder(tmp_path):
+        pass

@@ -18,7 +18,7 @@ from custom_components.reproduction.cells import Cell, Step
 from custom_components.reproduction.costs import Costs, duration
 from custom_components.reproduction.measured_costs import read_bar
 from custom_components.reproduction.runner import run_cells
-from custom_components.reproduction.work_folder import check_options, claim, lock_folder
+from custom_components.reproduction.work_folder import check_options, claim
 
 # A command that counts how often it ran, waits or fails as it is told.
 COMMAND = """
@@ -170,13 +170,6 @@ def test_what_a_changed_step_wrote_is_read_anew_by_the_steps_after_it(command, t
     assert run_cells(made("new"), tmp_path, progress=False) == {}
     assert [runs(tmp_path, "set/a", n) for n in range(3)] == [2, 2, 2]
     assert not output.exists(), "nothing goes on from what was made of the earlier step"
-
-
-def test_two_processes_do_not_work_in_one_folder(tmp_path):
-    with lock_folder(tmp_path), pytest.raises(InputError, match="still at work"), lock_folder(tmp_path):
-        pass
-    with lock_folder(tmp_path):
-        pass
 
 
 def test_options_that_change_results_are_refused(tmp_path):

@@ -13,7 +13,7 @@ from synthesis_runs import Made, contents, make, save_painter
 from synthetic_chests import affine, chest, lungs, save_chests
 
 from custom_components.errors import InputError
-from custom_components.files import file_hash
+from custom_components.files import file_hash, lock_folder
 from custom_components.specs import find_lesions
 from custom_components.synthesis.records import read_manifest
 from custom_components.synthesis.runner import replay_case
@@ -92,6 +92,16 @@ def test_the_same_command_again_changes_nothing_and_another_one_is_refused(drawn
         ):
             make(scans, drawn, painter, **{**same, "seed": 3, **change})
     assert contents(drawn) == before
+
+
+def test_a_set_that_another_process_works_on_is_left_alone(painter, scans, tmp_path):
+    root = tmp_path / "set"
+    with lock_folder(root):
+        (root / ".partial-1-2-a.nii.gz").write_text("half a file of the other process")
+        for overwrite in (False, True):
+            with pytest.raises(InputError, match="another process is still at work in"):
+                make(scans, root, painter, lesions="1-2", radius="5-8", overwrite=overwrite)
+        assert [path.name for path in root.iterdir()] == [".partial-1-2-a.nii.gz"]
 
 
 def test_missing_cases_are_completed_to_the_same_bytes(drawn, scans, painter, tmp_path):

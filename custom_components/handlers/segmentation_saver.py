@@ -29,7 +29,7 @@ class SegmentationSaver(CaseSaver):
     JSON therefore means that its case is complete.
 
     Args:
-        scans: what :func:`~custom_components.scan_lists.find_scans` returned.
+        scans: what :func:`~custom_components.scan_lists.list_scans` returned.
         output_dir: folder of the outputs.
         postprocessing: makes the label map from ``image`` and ``pred``.
         labels: the values of the classes.

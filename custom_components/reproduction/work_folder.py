@@ -1,12 +1,10 @@
-"""The folder of a grid: the options it was begun with, and the one process at a time that may work in it."""
+"""The folder of a grid: the options it was begun with, and the revision of what works in it."""
 
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,7 @@ from ..errors import InputError
 from ..files import check_writable
 from .cells import write_record
 
-__all__ = ["check_options", "claim", "lock_folder", "revision"]
+__all__ = ["check_options", "claim", "revision"]
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -50,43 +48,13 @@ def claim(work: Path, experiment: str, options: Mapping[str, Any]) -> None:
     path = _record(work, experiment)
     if path.is_file():
         return
-    if work.is_dir() and not (work / "options").is_dir() and any(one.name != ".lock" for one in work.iterdir()):
+    if work.is_dir() and not (work / "options").is_dir() and any(work.iterdir()):
         raise InputError(f"{work} is not empty and holds no grid: choose another --work.")
     write_record(path, options)
 
 
 def _record(work: Path, experiment: str) -> Path:
     return work / "options" / f"{experiment}.json"
-
-
-@contextmanager
-def lock_folder(work: Path) -> Iterator[int | None]:
-    """Keeps a second process out of the folder, also while a command lives on whose ``reproduce`` was killed.
-
-    Yields:
-        A file descriptor for the commands to inherit; None where the system has no such locks.
-
-    Raises:
-        InputError: where another process is at work.
-    """
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        yield None
-        return
-    check_writable(work)
-    work.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(work / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise InputError(
-                f"another lefusion reproduce, or a command that it began, is still at work in {work}."
-            ) from None
-        yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 def revision() -> str:

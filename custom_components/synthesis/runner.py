@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from tqdm import tqdm
 
 from ..errors import InputError
-from ..files import check_writable
+from ..files import check_writable, lock_folder
 from ..gallery import write_gallery
 from ..lesion_library import LesionLibrary
 from .cases import GroupScans, SyntheticCase, list_synthetic_cases
@@ -202,12 +203,13 @@ def synthesise(
     Raises:
         InputError: for whatever is wrong with the command, before any work.
     """
-    with Processes(options.threads) as processes:
+    with Processes(options.threads) as processes, ExitStack() as held:
         synthesis = Synthesis(options, cases_given, processes.device)
         folder = SetFolder(options.output, synthesis.layout)
         error = None
         if processes.first:
             try:
+                held.enter_context(lock_folder(options.output))
                 folder.begin(synthesis.record, overwrite)
             except InputError as wrong:
                 error = str(wrong)
