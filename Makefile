@@ -6,6 +6,8 @@ VENV ?= .venv
 LABEL_VENV ?= .venv-label
 # Arguments for the command behind a target, for example: make test ARGS="-k losses"
 ARGS ?=
+# Test files that run at a time, each process with one thread; 0 runs all in one process, for a debugger.
+WORKERS ?= 2
 
 # Every path is relative, so that a checkout may lie in a folder whose name has spaces.
 BIN := $(VENV)/bin
@@ -67,9 +69,9 @@ $(LABEL_VENV)/.stamp: $(LABEL_APP)/requirements.txt $(LABEL_APP)/requirements-no
 label-demo: label-venv ## start MONAI Label on the bundles' samples, for 3D Slicer and other clients
 	@$(LABEL_BIN)/python $(LABEL_APP)/demo.py $(ARGS)
 
-test: venv lone-venv ## run the tests
+test: venv lone-venv ## run the tests, in WORKERS processes (2); ARGS go to pytest
 	@$(MAKE) --no-print-directory label-venv || echo "Without that environment, MONAI Label's tests are skipped."
-	@$(BIN)/python -m pytest $(ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 lint: venv ## check style and formatting
 	@$(BIN)/python -m ruff check .
