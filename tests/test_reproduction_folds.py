@@ -9,6 +9,7 @@ import pytest
 from bundle_runs import save_nifti
 from reproduction_plans import made_up_cases
 
+from custom_components.datasets import split_by_patient
 from custom_components.errors import InputError
 from custom_components.labels import LesionLabels
 from custom_components.reproduction.folds import deal_folds, write_folds
@@ -43,6 +44,15 @@ def test_folds_do_not_depend_on_the_order_of_the_cases():
     cases = made_up_cases(15)
     first, second = deal_folds(cases, [], [], 3, 0.1), deal_folds(cases[::-1], [], [], 3, 0.1)
     assert [patients(fold["test"]) for fold in first] == [patients(fold["test"]) for fold in second]
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_those_who_choose_weights_are_a_tenth_of_the_others_by_their_hash(count):
+    for fold in deal_folds(made_up_cases(40), [], [], count, 0.1):
+        others = [case for case in made_up_cases(40) if case["patient"] not in patients(fold["test"])]
+        tenth = round(0.1 * len(others)) / len(others)
+        assert fold["val"] == split_by_patient(others, tenth, "validation")
+        assert fold["train"] == split_by_patient(others, tenth, "training")
 
 
 def test_normal_cases_of_held_out_patients_are_left_out():

@@ -96,7 +96,7 @@ def deal_folds(
                 f"fold {number} leaves {len(others)} patients to train on: at least 3 are needed, so that a "
                 "generator and a segmenter can each be chosen by patients they have not learnt from."
             )
-        chooses = [name for name in unseen if name in others][: max(1, round(val_fraction * len(others)))]
+        chooses = [patient for patient in unseen if patient in others][: max(1, round(val_fraction * len(others)))]
         if not chooses:
             raise InputError(
                 f"the given weights know all {len(others)} patients to train on: none is left to choose by."
@@ -106,8 +106,8 @@ def deal_folds(
             "val": [case for case in rest if case["patient"] in chooses],
             "test": [case for case in everyone if case["patient"] in held_out],
         }
-        unseen = {case["patient"] for part in ("val", "test") for case in fold[part]}
-        fold["normal"] = [case for case in normal if case["patient"] not in unseen]
+        kept = {case["patient"] for part in ("val", "test") for case in fold[part]}
+        fold["normal"] = [case for case in normal if case["patient"] not in kept]
         if normal and not fold["normal"]:
             raise InputError(f"all normal cases are of patients that fold {number} holds out.")
         parts.append(fold)
