@@ -84,12 +84,12 @@ def reproduce(
     options["threads"] = threads  # the last bits of a result depend on it
     if features != "lesion" and paper.kind == "quality":
         choose_features(str(features))  # told now, not after the painting
-    names = list(chosen.of(experiment.name)["segmenters"]) if segmenters is None else _words(segmenters)
+    names = list(chosen.segmenters(experiment.name)) if segmenters is None else _words(segmenters)
     for name in names:
         chosen.segmenter(experiment.name, name)
     begun = check_options(work_, experiment.name, options)
     methods, settings = (None if given is None else _words(given) for given in (methods, settings))
-    methods = _fair(chosen, experiment.name, methods)
+    methods = _fair(chosen, paper, methods)
 
     def plan_in(folder: Path) -> Plan:
         labels, normals = LesionLabels(experiment.classes), paper.kind == "segmentation"
@@ -131,15 +131,15 @@ def _table(name: str, data: Path, dataset: str | None) -> PaperTable:
     return read_table(name, str(dataset))
 
 
-def _fair(budget: Budget, experiment: str, methods: list[str] | None) -> list[str] | None:
-    """The methods asked for, or those that the budget compares; InputError where it leaves one of them out."""
-    compared = budget.compared(experiment)
+def _fair(budget: Budget, paper: PaperTable, methods: list[str] | None) -> list[str] | None:
+    """The methods asked for, or those of the table that the budget compares; InputError for others."""
+    compared = budget.compared(paper.dataset)
     if compared is None:
         return methods
     for name in methods or ():
         if name not in compared:
             raise InputError(f"budget {budget.name} compares {', '.join(compared)} only, not {name}.")
-    return methods or list(compared)
+    return methods or [name for name in compared if any(name in row.methods for row in paper.rows)]
 
 
 def _words(value: Any) -> list[str]:

@@ -5,17 +5,31 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
+from bundle_runs import save_nifti
 from reproduction_plans import made_up_cases, option, plan_of
 
 from custom_components.bundle_configs import as_overrides, bundle_root, check_overrides, config_files
 from custom_components.datasets import list_cases, split_by_patient
 from custom_components.errors import InputError
 from custom_components.reproduction.budgets import read_budget
+from custom_components.reproduction.cells import write_record
+from custom_components.reproduction.entries import collect
 from custom_components.reproduction.folds import deal_folds
 from custom_components.reproduction.grid import list_cells
 from custom_components.reproduction.paper import read_table
 from lefusion_scripts.reproduce import reproduce
+
+
+def save_data(root) -> None:
+    """Ten scans with a lesion of some voxels, and one without."""
+    label = np.zeros((4, 4, 4), np.uint8)
+    for number in range(11):
+        label[1, 1, 1] = number < 10
+        folder = root / ("Pathological" if number < 10 else "Normal")
+        save_nifti(folder / "images" / f"c{number}.nii.gz", label.astype(np.int16))
+        save_nifti(folder / "labels" / f"c{number}.nii.gz", label)
 
 
 def patients(cases: list[dict]) -> set[str]:
@@ -98,6 +112,34 @@ def test_methods_without_weights_of_their_own_are_not_compared(grid, tmp_path):
     }
     with pytest.raises(InputError, match="compares hand_crafted, copy_paste, lefusion_h only, not repaint"):
         reproduce("1", str(tmp_path), str(tmp_path / "work"), budget="shipped", methods="repaint", dataset="lidc")
+
+
+def test_tables_show_the_segmenters_and_methods_that_the_budget_knows(grid, tmp_path):
+    plan = plan_of(tmp_path, budget="shipped", segmenters=("dynunet",), seeds=2)
+    plan = replace(plan, methods=plan.budget.compared("lidc"))
+    for cell in grid:
+        if cell.kind == "segmenter":
+            write_record(cell.folder(tmp_path) / "result.json", {"measures": {"lesion/dice": 0.5, "lesion/nsd": 0.25}})
+        elif cell.kind == "set":
+            write_record(cell.folder(tmp_path) / "result.json", {"made": 6, "failed": 0})
+    found = collect(plan, read_table("1", "lidc"))
+    assert {column.segmenter for column in found.columns} == {"dynunet"}
+    assert {name for row in found.rows for name in row.methods} == {"hand_crafted", "copy_paste", "lefusion_h"}
+    assert all(
+        entry.mean == pytest.approx(value)
+        for line in found.entries
+        for entry, value in zip(line, (50, 25), strict=True)
+    )
+
+
+@pytest.mark.parametrize("table", ["1", "A2", "A3"])
+def test_each_table_takes_those_of_its_methods_that_the_budget_compares(table, tmp_path, capsys):
+    save_data(tmp_path / "data")
+    given = {"data": str(tmp_path / "data"), "work": str(tmp_path / "work"), "budget": "shipped", "dataset": "lidc"}
+    reproduce(table, **given, dry_run=True, measure=False)
+    told = capsys.readouterr().out
+    assert "/hand_crafted" in told and "/lefusion_h" in told
+    assert ("copy_paste" in told) == (table == "1") and "repaint" not in told
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,10 @@ class Budget:
             shipped=own.get("weights", common.get("weights")) is not None,
         )
 
+    def segmenters(self, experiment: str) -> Sequence[str]:
+        """Those whose training it tells."""
+        return list(self.of(experiment).get("segmenters", {}))
+
     def segmenter(self, experiment: str, name: str) -> Stage:
         """The training of a segmenter.
 

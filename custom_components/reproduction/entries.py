@@ -92,16 +92,17 @@ def collect(plan: Plan, table: PaperTable) -> TableResults:
 
     Besides the plan's rows and segmenters, the table shows those of which an earlier command has results.
     """
-    chosen = chosen_rows(plan, table)
-    lines = {row: [_entry(plan, table, row, column) for column in table.columns] for row in table.rows}
+    chosen, known = chosen_rows(plan, table), (None, *plan.budget.segmenters(plan.experiment.name))
+    columns = [column for column in table.columns if column.segmenter in known]
+    lines = {row: [_entry(plan, table, row, column) for column in columns] for row in table.rows}
     rows = [row for row in table.rows if row in chosen or any(entry.values for entry in lines[row])]
     shown = [
         place
-        for place, column in enumerate(table.columns)
+        for place, column in enumerate(columns)
         if column.segmenter in (None, *plan.segmenters) or any(lines[row][place].values for row in rows)
     ]
     entries = [[lines[row][place] for place in shown] for row in rows]
-    return TableResults(table, [table.columns[place] for place in shown], rows, entries, _notes(plan, table, rows))
+    return TableResults(table, [columns[place] for place in shown], rows, entries, _notes(plan, table, rows))
 
 
 def _entry(plan: Plan, table: PaperTable, row: Row, column: Column) -> Entry:
