@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from custom_components.control_pictures import save_crop_grid
 from custom_components.errors import InputError, as_flag
 from custom_components.files import lock_folder, write_atomically
 from custom_components.labels import LesionLabels
@@ -23,6 +24,7 @@ from custom_components.reproduction.measured_costs import measure_costs
 from custom_components.reproduction.paper import PaperTable, read_table, table_names
 from custom_components.reproduction.plan import Plan
 from custom_components.reproduction.plots import save_plot
+from custom_components.reproduction.repainted import repainted_lesions
 from custom_components.reproduction.runner import run_cells
 from custom_components.reproduction.tables import as_csv, as_markdown, as_text
 from custom_components.reproduction.work_folder import check_options, claim
@@ -173,7 +175,11 @@ def _write_table(plan: Plan, paper: PaperTable) -> None:
     for suffix, text in ((".md", as_markdown(results)), (".csv", as_csv(results))):
         write_atomically(target / (name + suffix), lambda path, text=text: path.write_text(text, encoding="utf-8"))
     write_atomically(target / f"{name}.png", lambda path: save_plot(results, path))
+    repainted = repainted_lesions(plan, results.rows) if paper.kind == "quality" else None
+    if repainted is not None:
+        write_atomically(target / f"repainted_{paper.dataset}.png", lambda path: save_crop_grid(*repainted, path))
     print(as_text(results))
     for note in results.notes:
         print(f"- {note}")
-    print(f"wrote {name}.md, .csv and .png to {target}")
+    also = "" if repainted is None else f", and repainted_{paper.dataset}.png,"
+    print(f"wrote {name}.md, .csv and .png{also} to {target}")

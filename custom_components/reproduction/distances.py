@@ -22,7 +22,7 @@ from ..preparation import write_json
 from ..volumes import read_scan
 from ..windows import FixedWindow
 
-__all__ = ["measure_distances"]
+__all__ = ["common_window", "measure_distances"]
 
 CROP = 32  # voxels along the sides of the crops that a network's features see
 PERCENTILES = (1, 99)
@@ -57,7 +57,7 @@ def measure_distances(
     """
     extractor = choose_features(features)
     places = {"real": list_set(real), "synthetic": list_set(synthetic), "training": list_set(training)}
-    values = FixedWindow(*(_percentiles(places["training"]) if window is None else window))
+    values = common_window(places["training"], window)
     found: dict[str, Any] = {}
     for name, label in classes.items():
         crops = {}
@@ -84,12 +84,14 @@ def measure_distances(
     return found
 
 
-def _percentiles(cases: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
-    """Of the values of all scans together, each scan counting the same."""
+def common_window(cases: Sequence[Mapping[str, Any]], window: Sequence[float] | None = None) -> FixedWindow:
+    """The window given, or the percentiles 1 and 99 of all scans together, each scan counting the same."""
+    if window is not None:
+        return FixedWindow(*window)
     ranks = np.linspace(0, 100, 1001)
     values = np.sort(np.concatenate([np.percentile(read_scan(case["image"]).values(), ranks) for case in cases]))
     low, high = np.percentile(values, PERCENTILES)
-    return float(low), float(high)
+    return FixedWindow(float(low), float(high))
 
 
 def main(words: Sequence[str] | None = None) -> None:
