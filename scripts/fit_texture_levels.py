@@ -58,7 +58,10 @@ def fit_texture_levels(
     check_free(target, overwrite)
     check_writable(target.parent)
     parser = training_config(bundle, config)
-    method = json.loads((root / "configs" / f"{OVERLAY}.json").read_text())["inferer"]
+    overlay = root / "configs" / f"{OVERLAY}.json"
+    if not overlay.is_file():
+        raise InputError(f"bundle {bundle} has no {OVERLAY}.json, the method whose levels these would be.")
+    method = json.loads(overlay.read_text())["inferer"]
     classes = list(parser.get("lesion_classes", {"lesion": 1}))
     split, data = split_cases(parser, dataset_dir, val_fraction)
     transform = Compose(parser.get_parsed_content("load_and_normalise"))

@@ -74,6 +74,14 @@ def test_a_lesion_that_a_method_could_not_paint_is_left_out(plan, tmp_path):
     assert len(lines) == SHOWN - 1 and lines[0][0] == "6 mm"
 
 
+def test_a_method_that_could_paint_none_of_them_leaves_no_picture(plan, tmp_path):
+    folder = quality_cell(plan, plan.folds[1], "lefusion").folder(tmp_path) / "set"
+    for part in ("images", "labels"):
+        for radius in RADII:
+            (folder / part / f"c{radius}.nii.gz").rename(folder / part / f"other{radius}.nii.gz")
+    assert repainted_lesions(plan, TABLE.rows) is None
+
+
 def test_without_a_complete_method_there_is_no_picture(plan, tmp_path):
     for method in LEVEL:
         (quality_cell(plan, plan.folds[1], method).folder(tmp_path) / "result.json").unlink()

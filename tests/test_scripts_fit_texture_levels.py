@@ -111,6 +111,11 @@ def test_existing_file_is_not_replaced_unless_asked(data, tmp_path):
     assert read_levels(tmp_path / "levels.json")
 
 
+def test_bundle_without_the_method_is_told(data, tmp_path):
+    with pytest.raises(InputError, match=r"diffmask has no hand_crafted_texture\.json"):
+        fit_texture_levels(str(data[0]), str(tmp_path / "levels.json"), bundle="diffmask")
+
+
 def test_class_without_lesions_is_told(tmp_path):
     """Cardiac label maps: all have an infarct (3), none an obstruction (4)."""
     for number in range(3):

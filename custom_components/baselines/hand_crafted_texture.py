@@ -57,7 +57,10 @@ class HandCraftedTexture(Inferer):
         super().__init__()
         for name in classes:
             if name not in levels:
-                raise InputError(f"levels lack the class {name!r}: a mean and a std range are needed for each.")
+                raise InputError(
+                    f"levels lack the class {name!r}: a mean and a std range are needed for each "
+                    "(lefusion fit_texture_levels measures them)."
+                )
             for key, least in (("mean", -1), ("std", 0)):
                 _check_range(f"levels of class {name!r}: {key}", levels[name].get(key), least, 1)
         _check_range("coarseness", coarseness, 1, np.inf)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..lesion_crops import LesionCrop, list_set, read_crops
+from ..lesion_crops import LesionCrop, NoLesionError, list_set, read_crops
 from ..volumes import read_nifti
 from .distances import common_window
 from .folds import Fold
@@ -47,7 +47,10 @@ def repainted_lesions(plan: Plan, rows: Sequence[Row]) -> tuple[list[Line], list
     def crops(given: Sequence[dict[str, Any]], title: str) -> dict[str, LesionCrop]:
         """By site: what lies in the same mask of the same scan."""
         labels, spacing = list(plan.experiment.classes.values()), plan.experiment.spacing_mm
-        found = read_crops(given, title, labels, spacing, CROP, window, joint=True, progress=False)
+        try:
+            found = read_crops(given, title, labels, spacing, CROP, window, joint=True, progress=False)
+        except NoLesionError:  # a method may have failed at all of them
+            return {}
         return {crop.site: crop for crop in found}
 
     real, names = crops(cases, "real"), {case["case"] for case in cases}  # a repainted case has its scan's name
