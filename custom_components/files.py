@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .errors import InputError
+from .errors import InputError, as_flag
 
-__all__ = ["check_writable", "file_hash", "lock_folder", "write_atomically"]
+__all__ = ["check_free", "check_writable", "file_hash", "lock_folder", "write_atomically"]
 
 
 def write_atomically(path: str | Path, write: Callable[[Path], Any]) -> None:
@@ -53,6 +53,13 @@ def check_writable(folder: str | Path) -> None:
             pass
     except OSError as error:
         raise InputError(f"output_dir {folder} is not a folder that can be written to.") from error
+
+
+def check_free(path: Path, overwrite: bool) -> None:
+    """Raises InputError where a file must not be replaced, or its folder cannot be written to."""
+    if path.exists() and not as_flag(overwrite, "overwrite"):
+        raise InputError(f"output {path} exists: pass overwrite to replace it, or another output.")
+    check_writable(path.parent)
 
 
 @contextmanager

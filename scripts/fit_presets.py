@@ -18,9 +18,9 @@ from tqdm import tqdm
 from custom_components.bundle_configs import bundle_root
 from custom_components.conditioners import NUM_BINS, histogram_mean, lesion_histogram
 from custom_components.errors import InputError
-from custom_components.files import write_atomically
+from custom_components.files import check_free, write_atomically
 
-from .training_cases import check_free, read_item, split_cases, training_config
+from .training_cases import read_item, split_cases, training_config
 
 RESTARTS = 50
 LEAST_DIFFERENCE = 0.1  # a twentieth of [-1, 1], between the means of neighbouring presets where there is a choice

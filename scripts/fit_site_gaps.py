@@ -13,8 +13,8 @@ from scipy import stats
 from tqdm import tqdm
 
 from custom_components.datasets import list_cases
-from custom_components.errors import InputError, as_flag
-from custom_components.files import check_writable, write_atomically
+from custom_components.errors import InputError
+from custom_components.files import check_free, write_atomically
 from custom_components.labels import LesionLabels
 from custom_components.masks import bounding_sphere
 from custom_components.organ_depth import OrganDepth
@@ -46,9 +46,7 @@ def fit_site_gaps(
         InputError: for an existing output without ``overwrite``, data that cannot be read, or no gap that is seen.
     """
     target = Path(str(output))
-    if target.exists() and not as_flag(overwrite, "overwrite"):
-        raise InputError(f"output {target} exists: pass overwrite to replace it, or another output.")
-    check_writable(target.parent)
+    check_free(target, overwrite)
     values = class_labels if isinstance(class_labels, Sequence) else (class_labels,)
     labels = LesionLabels({f"lesion {value}": value for value in values})
     gaps, seen = [], []

@@ -11,8 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from custom_components.datasets import require_cases, split_by_patient
-from custom_components.errors import InputError
-from custom_components.files import check_writable, write_atomically
+from custom_components.files import check_free, write_atomically
 from custom_components.mask_cases import find_masks
 from custom_components.mask_targets import MaskTarget, read_target
 from custom_components.masks import bounding_sphere
@@ -40,9 +39,7 @@ def fit_sphere_radii(
         InputError: for an existing output without ``overwrite``, or data that cannot be read.
     """
     target = Path(str(output))
-    if target.exists() and not overwrite:
-        raise InputError(f"output {target} exists: pass overwrite to replace it, or another output.")
-    check_writable(target.parent)
+    check_free(target, overwrite)
     cases = find_masks(dataset_dir)
     require_cases(cases, dataset_dir)
     radii = []

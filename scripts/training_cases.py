@@ -10,15 +10,9 @@ from monai.bundle import ConfigParser
 
 from custom_components.bundle_configs import bundle_root, config_files
 from custom_components.datasets import list_cases
-from custom_components.errors import InputError, as_flag
+from custom_components.errors import InputError
 
 Cases = Sequence[dict[str, Any]]
-
-
-def check_free(target: Path, overwrite: bool) -> None:
-    """Raises InputError where a file is there that must not be replaced."""
-    if target.exists() and not as_flag(overwrite, "overwrite"):
-        raise InputError(f"output {target} exists: pass overwrite to replace it, or another output.")
 
 
 def training_config(bundle: str, overlays: str | Sequence[str] = ()) -> ConfigParser:

@@ -59,36 +59,29 @@ class Facts:
     lone: dict[str, Any] = field(default_factory=dict)
 
 
+PAINTING = {  # small configs of every bundle that paints
+    "train_cpu": (["train"],),
+    "multi_gpu_train": (["train"],),
+    "federated": (["train"],),
+    "diffused": WORKFLOWS,
+    "paper_sampler": (["inference"], ["train", "evaluate"]),
+    "published": (["inference"], ["train", "evaluate"]),
+    **METHODS,
+    "exported": (["inference"],),
+    "inference_trt": (["inference"],),
+}
 FACTS = {
     "lefusion_lidc": Facts(
         source="LIDC",
         save_data=save_chests,
-        overlays={
-            "train_cpu": (["train"],),
-            "multi_gpu_train": (["train"],),
-            "federated": (["train"],),
-            "diffused": WORKFLOWS,
-            "paper_sampler": (["inference"], ["train", "evaluate"]),
-            "published": (["inference"], ["train", "evaluate"]),
-            **METHODS,
-            "exported": (["inference"],),
-            "inference_trt": (["inference"],),
-        },
+        overlays=PAINTING,
         lone={"spatial_size": [32, 32, 32], "texture": "solid"},
     ),
     "lefusion_emidec": Facts(
         source="EMIDEC",
         save_data=save_hearts,
         overlays={
-            "train_cpu": (["train"],),
-            "multi_gpu_train": (["train"],),
-            "federated": (["train"],),
-            "diffused": WORKFLOWS,
-            "paper_sampler": (["inference"], ["train", "evaluate"]),
-            "published": (["inference"], ["train", "evaluate"]),
-            **METHODS,
-            "exported": (["inference"],),
-            "inference_trt": (["inference"],),
+            **PAINTING,
             "mi_only": WORKFLOWS,
             "pmo_only": WORKFLOWS,
         },

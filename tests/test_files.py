@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from custom_components.errors import InputError
-from custom_components.files import check_writable, file_hash, lock_folder, write_atomically
+from custom_components.files import check_free, check_writable, file_hash, lock_folder, write_atomically
 
 
 def test_file_appears_whole_and_alone(tmp_path):
@@ -103,3 +103,12 @@ def test_lock_lives_as_long_as_a_command_that_was_handed_it(tmp_path):
     child.communicate(b"\n")
     with lock_folder(tmp_path):
         pass
+
+
+@pytest.mark.parametrize("overwrite", [False, "false"])
+def test_file_that_is_there_is_replaced_only_when_asked(tmp_path, overwrite):
+    (tmp_path / "mine.json").touch()
+    with pytest.raises(InputError, match="exists: pass overwrite"):
+        check_free(tmp_path / "mine.json", overwrite)
+    check_free(tmp_path / "mine.json", True)
+    check_free(tmp_path / "new.json", overwrite)
